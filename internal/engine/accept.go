@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// acceptPause is how long a listener rests when the machine has no descriptor or memory for another
+// connection. The backlog keeps the listener readable, so without a pause the worker would be told of it
+// for ever (class F5).
+const acceptPause = 100 * time.Millisecond
+
+// unlimitedAccepts stands for tune.maxaccept -1; there is always an end, so that streams are not starved.
+const unlimitedAccepts = 1 << 10
+
+// handOver is by how many streams another worker must have fewer for a connection to be handed to it. Below
+// that the cost of waking it outweighs the better balance.
+const handOver = 4
+
+// pausedListener is a listener that the worker has taken out of its epoll set.
+type pausedListener struct {
+	listener *listener
+	until    ktime.Time // Never: until a limit is left again
+}
+
+// listen registers a listener: level-triggered, because a worker may leave connections in the backlog for
+// others, and exclusive, so that one connection wakes one worker.
+func (w *worker) listen(l *listener) sys.Errno {
+	return w.register(l.fd, descriptor{kind: kindListener, listener: l}, sys.EventIn|sys.EventExclusive)
+}
+
+// accept takes connections from a listener until there are no more or its share of the turn is used up.
+func (w *worker) accept(l *listener) {
+	most := w.engine.options.Config.Global.MaxAccept
+	if most < 0 {
+		most = unlimitedAccepts
+	}
+	for range most {
+		if !w.engine.admit(l) {
+			w.pause(l, ktime.Never)
+			return
+		}
+		fd, peer, errno := w.kernel.Accept(l.fd)
+		if errno == 0 {
+			w.stats.accepted++
+			l.accepted.Add(1)
+			w.place(message{kind: messageAccepted, fd: fd, peer: peer, listener: l})
+			continue
+		}
+		w.engine.dismiss(l)
+		switch errno {
+		case sys.EAGAIN:
+			return
+		case sys.ECONNABORTED, sys.EINTR, sys.EPERM:
+			// That one connection is gone; the next may be there.
+		default:
+			// EMFILE, ENFILE, ENOBUFS, ENOMEM, or something not foreseen.
+			w.acceptTrouble(l, errno)
+			return
+		}
+	}
+}
+
+// alertEvery is how often at most the operator is told of trouble with one listener.
+const alertEvery = 10 * time.Second
+
+// acceptTrouble rests a listener that cannot give a connection though there may be one.
+func (w *worker) acceptTrouble(l *listener, errno sys.Errno) {
+	w.pause(l, w.now.Add(acceptPause))
+	last := l.alerted.Load()
+	if last != 0 && w.now.Sub(ktime.Time(last)) < alertEvery ||
+		!l.alerted.CompareAndSwap(last, int64(w.now)) {
+		return
+	}
+	w.engine.alert("frontend %s: cannot accept on %s, tries again every %v: %v",
+		l.frontend.config.Name, w.kernel.LocalAddress(l.fd), acceptPause, errno)
+}
+
+// admit takes a place under every limit that a new connection is subject to, or none.
+func (e *Engine) admit(l *listener) bool {
+	if e.conns.Add(1) > e.maxConn {
+		e.conns.Add(-1)
+		return false
+	}
+	if l.frontend.conns.Add(1) > l.frontend.maxConn {
+		e.conns.Add(-1)
+		l.frontend.conns.Add(-1)
+		return false
+	}
+	if n := l.conns.Add(1); l.maxConn > 0 && n > l.maxConn {
+		e.dismiss(l)
+		return false
+	}
+	return true
+}
+
+// dismiss gives the place back.
+func (e *Engine) dismiss(l *listener) {
+	e.conns.Add(-1)
+	l.frontend.conns.Add(-1)
+	l.conns.Add(-1)
+}
+
+// mayAdmit reports whether there is a place under every limit.
+func (e *Engine) mayAdmit(l *listener) bool {
+	return e.conns.Load() < e.maxConn && l.frontend.conns.Load() < l.frontend.maxConn &&
+		(l.maxConn == 0 || l.conns.Load() < l.maxConn)
+}
+
+// place gives an accepted connection to the worker with the fewest streams, to this one unless the
+// difference counts.
+func (w *worker) place(m message) {
+	best, least := w, int(w.load.Load())-handOver
+	for _, other := range w.engine.workers {
+		if n := int(other.load.Load()); other != w && n < least {
+			best, least = other, n
+		}
+	}
+	best.load.Add(1)
+	if best == w {
+		w.receive(m)
+		return
+	}
+	w.stats.handed++
+	best.post(m)
+}
+
+// open makes a stream of an accepted connection.
+func (w *worker) open(fd int, peer sys.Address, l *listener) {
+	c := w.allocate()
+	c.frontend, c.listener, c.client = l.frontend, l, peer
+	c.backend = l.frontend.backend
+	c.stream = stream.New(l.frontend.policy, w.engine.chooseFaults(w.random), w.now)
+	w.engine.count()
+	c.frontend.count()
+	if c.backend != nil {
+		c.backend.enter()
+	}
+	w.stats.sessions.add(w.now)
+	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable}
+	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, connectionEvents); errno != 0 {
+		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",
+			l.frontend.config.Name, peer, errno)
+		c.ends[stream.Client].fd = -1
+		w.kernel.Close(fd)
+		w.free(c)
+		return
+	}
+	w.logConnect(c)
+	w.enqueue(c, stream.CauseAccepted)
+}
+
+// pause takes a listener out of the worker's epoll set, until the moment or, for Never, until a limit is
+// left.
+func (w *worker) pause(l *listener, until ktime.Time) {
+	w.kernel.EpollDelete(w.set, l.fd)
+	w.forget(l.fd)
+	w.pausedAt = append(w.pausedAt, pausedListener{l, until})
+	w.engine.paused.Add(1)
+	// A stream may have ended between the check of the limit and here, and have seen nobody paused.
+	// resumeListeners runs later in this same turn and looks again.
+}
+
+// resume tells the workers that a limit may have been left.
+func (e *Engine) resume() {
+	if e.paused.Load() == 0 {
+		return
+	}
+	for _, w := range e.workers {
+		w.post(message{kind: messageResume})
+	}
+}
+
+// resumeListeners registers those paused listeners again that may accept.
+func (w *worker) resumeListeners() {
+	if len(w.pausedAt) == 0 {
+		return
+	}
+	still := w.pausedAt[:0]
+	for _, p := range w.pausedAt {
+		ready := p.until.Passed(w.now) || !p.until.IsSet() && w.engine.mayAdmit(p.listener)
+		if !ready {
+			still = append(still, p)
+			continue
+		}
+		if errno := w.listen(p.listener); errno != 0 {
+			p.until = w.now.Add(acceptPause)
+			still = append(still, p)
+			continue
+		}
+		w.engine.paused.Add(-1)
+	}
+	clear(w.pausedAt[len(still):])
+	w.pausedAt = still
+}
+
+// nextResume returns when the first paused listener's rest is over.
+func (w *worker) nextResume() ktime.Time {
+	next := ktime.Never
+	for _, p := range w.pausedAt {
+		next = ktime.Min(next, p.until)
+	}
+	return next
+}
+
+// stopListening takes every listener out of the worker's epoll set for good.
+func (w *worker) stopListening() {
+	for _, l := range w.engine.listeners {
+		if l.fd < len(w.descriptors) && w.descriptors[l.fd].listener == l {
+			w.kernel.EpollDelete(w.set, l.fd)
+			w.forget(l.fd)
+		}
+	}
+	w.engine.paused.Add(-int64(len(w.pausedAt)))
+	w.pausedAt = nil
+}

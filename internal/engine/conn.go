@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"container/list"
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// conn is the engine's part of a stream: the descriptors, the buffers and the places in the worker's
+// structures.
+type conn struct {
+	stream stream.Stream
+	want   stream.Want // of the last Advance
+	id     uint64
+	serial uint64
+	worker *worker
+
+	frontend *frontend
+	backend  *backend // nil when the frontend has none
+	server   *server  // the one last assigned
+	listener *listener
+	client   sys.Address
+
+	ends    [2]endpoint // by stream.Side
+	buffers [2]*buffer  // by the side that is read from; nil when empty
+	classes [2]int      // the size of the next buffer
+
+	deadline  ktime.Time // the nearest of the stream's, as of its last wakeup
+	heapIndex int        // in the worker's timers, -1 when it is not there
+	due       bool       // in the worker's run queue
+	cause     stream.Cause
+	killed    bool
+	killer    stream.Killer
+	logged    bool
+	grant     *server // a slot granted and not yet taken
+
+	queued        *list.Element // in the backend's queue; guarded by the backend's lock
+	queuePosition int           // how many were before it when it was queued
+}
+
+// endpoint is one side's connection: what is known of its descriptor.
+type endpoint struct {
+	fd     int32 // -1 when there is none
+	ready  readiness
+	reads  uint32 // calls
+	writes uint32
+}
+
+// readiness is what the kernel has said about a descriptor and what has not been used up since.
+type readiness uint8
+
+const (
+	readable readiness = 1 << iota
+	writable
+	// drain: a short read does not mean that the socket is empty, so it must be read until it says so. Set
+	// by every event beside plain readability: end of file, errors and urgent data all make reads stop
+	// short.
+	drain
+	// hungUp: the connection is broken (ERR) or shut both ways (HUP).
+	hungUp
+	connecting
+	connectResult // the result of the connect can be asked for
+)
+
+func (r readiness) has(v readiness) bool { return r&v == v }
+
+// readWant and writeWant are the wants about a side.
+var (
+	readWant  = [2]stream.Want{stream.ReadClient, stream.ReadServer}
+	writeWant = [2]stream.Want{stream.WriteClient, stream.WriteServer}
+)
+
+// slotBits is the part of an id that holds the stream's slot at its worker.
+const slotBits = 24
+
+// idString returns the id as dumps print it and orders take it. It looks like HAProxy's, which are
+// addresses, but is never used twice: the slot's generation is in it.
+func idString(id uint64) string { return fmt.Sprintf("0x%x", id) }
+
+// find returns the stream of that id, nil when it has ended.
+func (w *worker) find(id uint64) *conn {
+	slot := int(id & (1<<slotBits - 1))
+	if slot >= len(w.slots) || w.slots[slot] == nil || w.slots[slot].id != id {
+		return nil
+	}
+	return w.slots[slot]
+}
+
+// allocate returns a conn with a slot and a new id.
+func (w *worker) allocate() *conn {
+	var slot int
+	if n := len(w.freeSlots); n > 0 {
+		slot = w.freeSlots[n-1]
+		w.freeSlots = w.freeSlots[:n-1]
+	} else {
+		slot = len(w.slots)
+		w.slots = append(w.slots, nil)
+	}
+	var c *conn
+	if n := len(w.spare); n > 0 {
+		c = w.spare[n-1]
+		w.spare = w.spare[:n-1]
+	} else {
+		c = &conn{}
+	}
+	serial := w.engine.serial.Add(1)
+	*c = conn{
+		id: serial<<32 | uint64(w.index)<<slotBits | uint64(slot), serial: serial - 1,
+		worker: w, heapIndex: -1, deadline: ktime.Never,
+		ends: [2]endpoint{{fd: -1}, {fd: -1}},
+	}
+	w.slots[slot] = c
+	return c
+}
+
+// keptConns is how many ended streams a worker keeps for the next ones.
+const keptConns = 1024
+
+// free gives everything back that an ended stream still holds.
+func (w *worker) free(c *conn) {
+	for from := range c.buffers {
+		w.dropBuffer(c, stream.Side(from))
+	}
+	w.timers.remove(c)
+	if c.due {
+		panic("BUG: an ended stream is due to run")
+	}
+	slot := int(c.id & (1<<slotBits - 1))
+	w.slots[slot] = nil
+	w.freeSlots = append(w.freeSlots, slot)
+	w.stats.ended++
+	if c.backend != nil {
+		c.backend.leave()
+	}
+	w.engine.dismiss(c.listener)
+	w.load.Add(-1)
+	c.stream = stream.Stream{}
+	if len(w.spare) < keptConns {
+		w.spare = append(w.spare, c)
+	}
+	w.engine.resume()
+}
+
+// dropBuffer gives a buffer back with what it holds.
+func (w *worker) dropBuffer(c *conn, from stream.Side) {
+	if b := c.buffers[from]; b != nil {
+		w.buffers.give(b)
+		c.buffers[from] = nil
+	}
+}
+
+// closeEnd closes one side's descriptor, if there is one.
+func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
+	end := &c.ends[side]
+	if end.fd < 0 {
+		return
+	}
+	fd := int(end.fd)
+	w.forget(fd)
+	*end = endpoint{fd: -1, reads: end.reads, writes: end.writes}
+	if reset {
+		w.kernel.CloseReset(fd)
+		return
+	}
+	w.kernel.Close(fd)
+}

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// kind is what a registered descriptor is.
+type kind uint8
+
+const (
+	kindNone kind = iota // not registered
+	kindWaker
+	kindListener
+	kindClient // the client's connection of a stream
+	kindServer // the server's
+)
+
+// descriptor is a worker's entry for a descriptor that is in its epoll set.
+type descriptor struct {
+	kind kind
+	// generation tells an event for this registration from one for a descriptor of the same number that was
+	// closed meanwhile: it is in the upper half of the epoll data, the number in the lower.
+	generation uint32
+	events     uint32 // delivered since the registration
+	conn       *conn
+	listener   *listener
+}
+
+// connectionEvents is how a proxied descriptor is registered: once, edge-triggered, for its whole life.
+const connectionEvents = sys.EventIn | sys.EventOut | sys.EventRdHup | sys.EventPri | sys.EventEdge
+
+// register puts a descriptor into the worker's epoll set.
+func (w *worker) register(fd int, d descriptor, events uint32) sys.Errno {
+	for fd >= len(w.descriptors) {
+		w.descriptors = append(w.descriptors, descriptor{})
+	}
+	entry := &w.descriptors[fd]
+	d.generation = entry.generation + 1
+	if errno := w.kernel.EpollAdd(w.set, fd, events, uint64(d.generation)<<32|uint64(fd)); errno != 0 {
+		return errno
+	}
+	*entry = d
+	return 0
+}
+
+// forget drops the entry of a descriptor that leaves the epoll set, by being closed or removed.
+func (w *worker) forget(fd int) {
+	entry := &w.descriptors[fd]
+	*entry = descriptor{generation: entry.generation}
+}
+
+// dispatch takes in a batch of events. It runs no stream: those that have something to do become due, so
+// that all that one wait brought is seen together, timers included.
+func (w *worker) dispatch(events []sys.Event) {
+	for i := range events {
+		e := &events[i]
+		data := e.Data()
+		fd := int(uint32(data))
+		if fd >= len(w.descriptors) || w.descriptors[fd].generation != uint32(data>>32) {
+			w.stats.stale++
+			continue
+		}
+		d := &w.descriptors[fd]
+		d.events++
+		switch d.kind {
+		case kindNone:
+			w.stats.stale++
+		case kindWaker:
+			w.kernel.DrainWaker(w.waker)
+		case kindListener:
+			w.accept(d.listener)
+		case kindClient:
+			w.connectionEvent(d.conn, stream.Client, e.Events)
+		case kindServer:
+			w.connectionEvent(d.conn, stream.Server, e.Events)
+		}
+	}
+}
+
+// connectionEvent notes what became possible on one end of a stream and makes the stream due if that is of
+// use to it. Edge-triggered events come together with everything else that holds at the moment, so most
+// bits are not news.
+func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
+	cause := stream.CauseClientEvent + stream.Cause(side)
+	end := &c.ends[side]
+	if end.ready.has(connecting) {
+		if events&(sys.EventOut|sys.EventErr|sys.EventHup) != 0 {
+			end.ready |= connectResult
+			w.enqueue(c, cause)
+		}
+	}
+	before := end.ready
+	if events&(sys.EventErr|sys.EventHup) != 0 {
+		end.ready |= hungUp | readable | drain | writable
+	}
+	if events&(sys.EventRdHup|sys.EventPri) != 0 {
+		end.ready |= readable | drain
+	}
+	if events&sys.EventIn != 0 {
+		end.ready |= readable
+	}
+	if events&sys.EventOut != 0 {
+		end.ready |= writable
+	}
+	news := end.ready &^ before
+	switch {
+	case news.has(hungUp) || news&(readable|drain) != 0 && c.want.Has(readWant[side]):
+		w.enqueue(c, cause)
+	case news.has(writable) && c.want.Has(writeWant[side]):
+		w.enqueue(c, cause)
+	}
+}

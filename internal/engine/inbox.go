@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"sync"
+
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// message is what one worker tells another.
+type message struct {
+	kind     messageKind
+	fd       int         // accepted: the descriptor
+	peer     sys.Address // accepted
+	listener *listener   // accepted
+	id       uint64      // slot: the stream
+	server   *server     // slot
+}
+
+type messageKind uint8
+
+const (
+	messageAccepted messageKind = iota // a connection to open
+	messageSlot                        // a slot for a queued stream
+	messageResume                      // a limit may have been left
+)
+
+// inbox holds the messages to a worker. It needs no limit of its own: accepted connections are limited by
+// maxconn, a slot is granted once per queued stream, and there is at most one resume.
+type inbox struct {
+	mu       sync.Mutex
+	messages []message
+	reading  []message // the batch in work, owned by the worker
+	resume   bool      // a resume is among the messages
+}
+
+// post leaves a message and wakes the worker if it is the first.
+func (w *worker) post(m message) {
+	b := &w.inbox
+	b.mu.Lock()
+	first := len(b.messages) == 0
+	if m.kind == messageResume {
+		if b.resume {
+			b.mu.Unlock()
+			return
+		}
+		b.resume = true
+	}
+	b.messages = append(b.messages, m)
+	b.mu.Unlock()
+	if first {
+		w.kernel.Wake(w.waker)
+	}
+}
+
+// readInbox takes in the messages that were there when it began.
+func (w *worker) readInbox() {
+	b := &w.inbox
+	b.mu.Lock()
+	b.messages, b.reading = b.reading[:0], b.messages
+	b.resume = false
+	b.mu.Unlock()
+	for i := range b.reading {
+		w.receive(b.reading[i])
+		b.reading[i] = message{}
+	}
+}
+
+// receive acts on a message.
+func (w *worker) receive(m message) {
+	switch m.kind {
+	case messageAccepted:
+		w.open(m.fd, m.peer, m.listener)
+	case messageSlot:
+		w.grant(m.id, m.server)
+	case messageResume:
+		// resumeListeners looks at the limits in every turn; the message only brings the turn about.
+	}
+}

@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// Kernel is what the engine asks of the operating system. sys.Linux is the real one; the simulator is
+// another, so that the production engine runs unchanged on a seeded world.
+//
+// No call besides EpollWait may block. Wake and Now are called from any goroutine, everything else from the
+// worker that owns the descriptor or while its lock is held.
+type Kernel interface {
+	Poller
+	Sockets
+	// Now reads the monotonic clock.
+	Now() ktime.Time
+}
+
+// Poller is epoll and the means to interrupt its wait.
+type Poller interface {
+	EpollCreate() (set int, err error)
+	EpollAdd(set, fd int, events uint32, data uint64) sys.Errno
+	EpollDelete(set, fd int) sys.Errno
+	// EpollWait waits at most timeout milliseconds, without limit if it is negative. See sys.Linux for park.
+	EpollWait(set int, events []sys.Event, timeout int, park bool) (n int, errno sys.Errno)
+	NewWaker() (fd int, err error)
+	Wake(waker int)
+	DrainWaker(waker int)
+}
+
+// Sockets are stream sockets that never block.
+type Sockets interface {
+	Accept(listener int) (fd int, peer sys.Address, errno sys.Errno)
+	// Connect returns 0 or EINPROGRESS with a descriptor; with every other error there is none.
+	Connect(to sys.Address, keepAlive bool) (fd int, errno sys.Errno)
+	SocketError(fd int) sys.Errno
+	Read(fd int, p []byte) (n int, errno sys.Errno)
+	Write(fd int, p []byte) (n int, errno sys.Errno)
+	ShutdownWrite(fd int) sys.Errno
+	Close(fd int) sys.Errno
+	CloseReset(fd int) sys.Errno
+	LocalAddress(fd int) sys.Address
+}

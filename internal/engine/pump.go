@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// pumpBytes is how much one direction of a stream may move in one pass before the other direction and other
+// streams have their turn: four of the largest buffers.
+const pumpBytes = 4 * maxBufferSize
+
+// tinyIO is the size in bytes up to which a call counts as tiny (B4 in the spin catalogue).
+const tinyIO = 16
+
+// pump moves bytes in one direction until a socket has no more, takes no more, or the share is used up. It
+// reports whether any call was made.
+func (w *worker) pump(c *conn, from stream.Side) (called bool) {
+	to := 1 - from
+	source, sink := &c.ends[from], &c.ends[to]
+	reading := c.want.Has(readWant[from])
+	writing := c.stream.MayWrite(to)
+	for moved := 0; moved < pumpBytes; {
+		n := 0
+		if reading && source.ready.has(readable) && source.fd >= 0 {
+			done, made := w.read(c, from)
+			called = called || made
+			n += done.n
+			reading = !done.over && made
+		}
+		if b := c.buffers[from]; writing && b != nil && sink.ready.has(writable) && sink.fd >= 0 {
+			done := w.write(c, to, b)
+			called = true
+			n += done.n
+			writing = !done.over
+		}
+		if n == 0 {
+			break
+		}
+		moved += n
+	}
+	return called
+}
+
+// transfer is what came of one call.
+type transfer struct {
+	n int
+	// over is true exactly when the direction has ended: end of file, or an error.
+	over bool
+}
+
+// read reads once from a side and tells the stream. It reports false when there was no room.
+func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
+	end := &c.ends[from]
+	b := c.buffers[from]
+	if b == nil {
+		b = w.buffers.take(c.classes[from])
+		c.buffers[from] = b
+	}
+	space := b.space()
+	if len(space) == 0 {
+		return transfer{}, false
+	}
+	n, errno := w.kernel.Read(int(end.fd), space)
+	end.reads++
+	countIO(&w.stats.read, n, errno)
+	switch {
+	case errno == sys.EAGAIN:
+		end.ready &^= readable | drain
+	case errno != 0:
+		end.ready &^= readable
+		c.stream.Broken(from)
+	case n == 0:
+		end.ready &^= readable
+		c.stream.EOF(from)
+	default:
+		filled := n == len(space)
+		if filled && b.buffered() == 0 {
+			c.classes[from] = w.buffers.grow(b.class)
+		}
+		if !filled && !end.ready.has(drain) {
+			end.ready &^= readable
+		}
+		if n < w.buffers.sizes[0] {
+			c.classes[from] = 0
+		}
+		b.w += n
+		c.stream.Read(from, n)
+		return transfer{n: n}, true
+	}
+	if b.buffered() == 0 {
+		w.dropBuffer(c, from)
+	}
+	return transfer{over: errno != sys.EAGAIN}, true
+}
+
+// write writes once to a side and tells the stream.
+func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
+	end := &c.ends[to]
+	waiting := b.data[b.r:b.w]
+	n, errno := w.kernel.Write(int(end.fd), waiting)
+	end.writes++
+	countIO(&w.stats.write, n, errno)
+	switch {
+	case errno == sys.EAGAIN:
+		end.ready &^= writable
+	case errno != 0:
+		end.ready &^= writable
+		c.stream.WriteFailed(to)
+		return transfer{over: true}
+	default:
+		if n < len(waiting) {
+			end.ready &^= writable
+		}
+		b.consume(n)
+		c.stream.Wrote(to, n)
+		if b.buffered() == 0 {
+			w.dropBuffer(c, 1-to)
+		}
+	}
+	return transfer{n: n}
+}
+
+// hangUp tells the stream of a connection that broke after its end of file was read, when reading no longer
+// would. A hang-up without an error is the orderly end of both directions, which the stream knows or will
+// find when it writes.
+func (w *worker) hangUp(c *conn, side stream.Side) bool {
+	end := &c.ends[side]
+	if !end.ready.has(hungUp) || end.ready.has(connecting) || end.fd < 0 || !c.stream.InShut(side) {
+		return false
+	}
+	end.ready &^= hungUp | readable
+	if errno := w.kernel.SocketError(int(end.fd)); errno != 0 {
+		end.ready &^= writable
+		c.stream.Broken(side)
+	}
+	return true
+}
+
+// countIO enters a call into the ledger.
+func countIO(io *evidence.IO, n int, errno sys.Errno) {
+	io.Calls++
+	switch errno {
+	case 0:
+		io.Bytes += uint64(n)
+		switch {
+		case n == 0:
+			io.Zero++
+		case n <= tinyIO:
+			io.Tiny++
+		}
+	case sys.EAGAIN:
+		io.Again++
+	case sys.ECONNRESET:
+		io.Reset++
+	case sys.EPIPE:
+		io.Pipe++
+	default:
+		io.Errors++
+	}
+}

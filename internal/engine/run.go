@@ -1,0 +1,222 @@
+package engine
+
+import (
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// passesPerWakeup bounds how often a stream is advanced in one wakeup. A connection attempt takes up to
+// four passes, and each retry that needs no pause four more; what is left after that waits for the next
+// turn.
+const passesPerWakeup = 16
+
+// run is one wakeup of a stream: it moves what bytes can be moved, lets the stream decide, carries out its
+// orders, and closes the account.
+func (w *worker) run(c *conn) {
+	now := w.now
+	c.stream.Begin(c.cause, now)
+	w.stats.wakeups++
+	if c.cause == stream.CauseNone {
+		w.stats.unnamed++
+	}
+	untouched := c.cause == stream.CauseClientEvent || c.cause == stream.CauseServerEvent
+	again := true
+	for pass := 0; again && pass < passesPerWakeup; pass++ {
+		if c.killed {
+			c.killed = false
+			c.stream.Kill(c.killer)
+		}
+		c.takeGrant()
+		if w.gather(c) {
+			untouched = false
+		}
+		c.want = c.stream.Advance(now)
+		answered := w.obey(c)
+		if c.want.Has(stream.End) {
+			w.finish(c)
+			return
+		}
+		again = answered || w.canMove(c)
+	}
+	w.logEstablished(c)
+	c.deadline, _ = c.stream.Deadline()
+	w.timers.update(c)
+	if again {
+		w.enqueue(c, stream.CauseMore)
+	}
+	if c.deadline.Passed(now) {
+		w.stats.late++
+	}
+	charged := c.stream.Account().Charged
+	suspect := c.stream.Settle(now, again, untouched)
+	if a := c.stream.Account(); a.Charged != charged {
+		w.stats.charged++
+		if suspect {
+			w.suspect(c, a)
+		}
+	}
+	w.audit(c, now)
+}
+
+// suspect reports a stream that has passed its budget. When nobody hears it, it is dropped: the account
+// remains.
+func (w *worker) suspect(c *conn, a stream.Account) {
+	select {
+	case w.engine.suspicions <- Suspicion{
+		Stream: idString(c.id), Worker: w.index + 1, At: w.now, Wakeups: a.Consecutive, Since: a.Since,
+		Cause: a.Cause.String(),
+	}:
+	default:
+	}
+}
+
+// gather does the I/O that is possible and tells the stream what came of it. It reports whether any call
+// was made.
+func (w *worker) gather(c *conn) bool {
+	called := w.connectResult(c)
+	for _, from := range [...]stream.Side{stream.Client, stream.Server} {
+		called = w.hangUp(c, from) || called
+		called = w.pump(c, from) || called
+	}
+	request, response := c.buffers[stream.Client], c.buffers[stream.Server]
+	c.stream.SetFull(request != nil && request.full(), response != nil && response.full())
+	return called
+}
+
+// connectResult asks for the result of a connect that has come to an end.
+func (w *worker) connectResult(c *conn) bool {
+	end := &c.ends[stream.Server]
+	if !end.ready.has(connectResult) {
+		return false
+	}
+	end.ready &^= connecting | connectResult
+	if errno := w.kernel.SocketError(int(end.fd)); errno != 0 {
+		c.stream.ConnectFailed(connectError(errno))
+		return true
+	}
+	end.ready |= writable
+	c.stream.Connected()
+	return true
+}
+
+// connectError sorts the errors of a connect.
+func connectError(errno sys.Errno) stream.ConnectError {
+	switch errno {
+	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.EADDRNOTAVAIL, sys.EAGAIN:
+		return stream.ConnectResource
+	case sys.EINVAL, sys.EBADF:
+		return stream.ConnectInternal
+	}
+	return stream.ConnectRefused
+}
+
+// obey carries out the stream's orders, closing before opening. It reports whether the stream was given an
+// answer that it has to look at.
+func (w *worker) obey(c *conn) (answered bool) {
+	want := c.want
+	const orders = stream.Assign | stream.Connect | stream.LeaveQueue | stream.ReleaseServer |
+		stream.ShutClient |
+		stream.ShutServer | stream.CloseClient | stream.CloseServer | stream.DropRequest | stream.DropResponse
+	if want&orders == 0 {
+		return false
+	}
+	if want.Has(stream.DropRequest) {
+		w.dropBuffer(c, stream.Client)
+	}
+	if want.Has(stream.DropResponse) {
+		w.dropBuffer(c, stream.Server)
+	}
+	if want.Has(stream.ShutServer) {
+		w.kernel.ShutdownWrite(int(c.ends[stream.Server].fd))
+	}
+	if want.Has(stream.ShutClient) {
+		w.kernel.ShutdownWrite(int(c.ends[stream.Client].fd))
+	}
+	if want.Has(stream.CloseServer) {
+		w.closeEnd(c, stream.Server, want.Has(stream.ResetServer))
+	}
+	if want.Has(stream.CloseClient) {
+		w.closeEnd(c, stream.Client, want.Has(stream.ResetClient))
+	}
+	if want.Has(stream.LeaveQueue) {
+		w.leaveQueue(c)
+	}
+	if want.Has(stream.ReleaseServer) {
+		w.release(c)
+	}
+	if want.Has(stream.Assign) {
+		w.assign(c)
+		answered = true
+	}
+	if want.Has(stream.Connect) {
+		answered = w.connect(c)
+	}
+	return answered
+}
+
+// connect starts the connection to the assigned server. It reports whether the result is known already.
+func (w *worker) connect(c *conn) bool {
+	fd, errno := w.kernel.Connect(c.server.address, c.backend.config.ServerKeepAlive)
+	if errno != 0 && errno != sys.EINPROGRESS {
+		c.stream.ConnectFailed(connectError(errno))
+		return true
+	}
+	end := &c.ends[stream.Server]
+	*end = endpoint{fd: int32(fd), reads: end.reads, writes: end.writes}
+	if errno == sys.EINPROGRESS {
+		end.ready = connecting
+	}
+	if errno := w.register(fd, descriptor{kind: kindServer, conn: c}, connectionEvents); errno != 0 {
+		end.fd = -1
+		w.kernel.Close(fd)
+		c.stream.ConnectFailed(connectError(errno))
+		return true
+	}
+	if !end.ready.has(connecting) {
+		end.ready = writable
+		c.stream.Connected()
+		return true
+	}
+	return false
+}
+
+// canMove reports whether the stream could move bytes, or has to take note of something, right now.
+func (w *worker) canMove(c *conn) bool {
+	for side := range c.ends {
+		end := &c.ends[side]
+		if end.ready.has(connectResult) || end.ready.has(hungUp) && c.stream.InShut(stream.Side(side)) {
+			return true
+		}
+		if end.ready.has(connecting) {
+			continue
+		}
+		if end.ready.has(readable) && c.want.Has(readWant[side]) ||
+			end.ready.has(writable) && c.want.Has(writeWant[side]) {
+			return true
+		}
+	}
+	return false
+}
+
+// finish logs and frees an ended stream.
+func (w *worker) finish(c *conn) {
+	w.audit(c, w.now)
+	c.count()
+	w.logEnd(c)
+	w.free(c)
+}
+
+// audit checks the rules for a stream when that is asked for.
+func (w *worker) audit(c *conn, now ktime.Time) {
+	report := w.engine.options.Audit
+	if report == nil {
+		return
+	}
+	if err := c.stream.Check(now); err != nil {
+		report(idString(c.id), err)
+	}
+	if err := w.check(c); err != nil {
+		report(idString(c.id), err)
+	}
+}

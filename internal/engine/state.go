@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+)
+
+// State returns the engine's own description of itself for a diagnosis: every worker, and those streams
+// that a rule may want to see.
+func (e *Engine) State() *evidence.Snapshot {
+	s := &evidence.Snapshot{
+		At: e.kernel.Now(),
+		Process: evidence.Process{
+			PID: os.Getpid(), Command: "whyspin", Kind: evidence.KindWhyspin,
+			Started: evidence.Know(e.started),
+		},
+		Stopping:    e.stopping.Load(),
+		StreamCount: e.Streams(),
+	}
+	for _, w := range e.workers {
+		s.Workers = append(s.Workers, w.state())
+	}
+	stuck := e.Visit(func(v *StreamView) bool {
+		if v.suspect() {
+			s.Streams = append(s.Streams, v.State())
+		}
+		return true
+	})
+	for _, k := range stuck {
+		s.Workers[k.Worker-1].Stuck, s.Workers[k.Worker-1].Stack = k.For, k.Stack
+	}
+	return s
+}
+
+// listedFor is how old the last wakeup without progress may be for a stream to be listed as suspect.
+const listedFor = time.Second
+
+// suspect reports whether a rule may want to see the stream: an orphan, one with a deadline in the past, or
+// one that was lately charged with wakeups.
+func (v *StreamView) suspect() bool {
+	a := v.Account
+	return v.Orphaned || v.overdue() || a.Consecutive > 1 && v.At.Sub(a.Last) < listedFor
+}
+
+// lateBy is how much later than its deadline a stream may run on a worker that is merely busy.
+const lateBy = 100 * time.Millisecond
+
+func (v *StreamView) overdue() bool { return v.Deadline.Add(lateBy).Passed(v.At) }
+
+// Suspicious reports whether "show sess susp" lists the stream.
+func (v *StreamView) Suspicious() bool { return v.suspect() }
+
+// State describes the stream in the words of a diagnosis.
+func (v *StreamView) State() evidence.Stream {
+	s := evidence.Stream{
+		ID: v.ID, Worker: v.Worker, Frontend: v.Frontend.Name, Client: v.Client.String(),
+		Age: v.Age(), ClientState: v.ClientState.String(), ServerState: v.ServerState.String(),
+		Request: channelState(v.Request), Response: channelState(v.Response),
+		ClientFD: v.Ends[stream.Client].FD, ServerFD: v.Ends[stream.Server].FD,
+		Calls: v.Account.Calls, NoProgress: evidence.Know(v.Account.Consecutive),
+		Cause: v.Account.Cause.String(), Runnable: v.Due || v.Deadline.Passed(v.At),
+		Retries: v.Retries, Redispatched: v.Redispatched,
+	}
+	if v.Account.Since.IsSet() {
+		s.NoProgressSince = evidence.Know(v.Account.Since)
+	}
+	if v.Backend != nil {
+		s.Backend = v.Backend.Name
+	}
+	if v.Server != nil {
+		s.Server, s.Upstream = v.Server.Name, v.ServerAddress.String()
+	}
+	add := func(timer stream.Timer, deadline ktime.Time) {
+		if deadline.IsSet() {
+			s.Timers = append(s.Timers, evidence.Timer{Name: timer.String(), Deadline: deadline})
+		}
+	}
+	add(v.SideTimer, v.SideDeadline)
+	for _, c := range [...]*stream.ChannelView{&v.Request, &v.Response} {
+		add(c.InTimer, c.InDeadline)
+		add(c.OutTimer, c.OutDeadline)
+	}
+	return s
+}
+
+func channelState(c stream.ChannelView) evidence.Channel {
+	return evidence.Channel{
+		InShut: c.In == stream.Shut, OutPending: c.Out == stream.Pending, OutShut: c.Out == stream.Shut,
+		Buffered: c.Buffered, Total: c.Total,
+	}
+}
+
+// state describes a worker. When it does not give its lock, the last published summary speaks for it.
+func (w *worker) state() evidence.Worker {
+	var sum summary
+	if !w.locked(func() { sum = w.summarize() }) {
+		sum = *w.published.Load()
+	}
+	return evidence.Worker{
+		Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, Streams: sum.streams, RunQueue: sum.queue,
+		Waits: sum.stats.waits, Wakeups: sum.stats.wakeups, NoProgress: sum.stats.charged,
+		Late: sum.stats.late,
+		Read: sum.stats.read, Write: sum.stats.write,
+	}
+}
+
+func (w *worker) summarize() summary {
+	return summary{
+		at: w.now, streams: len(w.slots) - len(w.freeSlots), queue: len(w.queue), stats: w.stats,
+		buffers: w.buffers.count, bufferBytes: w.buffers.used, bufferPeak: w.buffers.peak,
+		bufferLimit: w.buffers.limit, buffersRefused: w.buffers.refused,
+	}
+}
+
+// WorkerView is what "show info" and "show activity" say of one worker.
+type WorkerView struct {
+	Index, TID, EpollFD int
+	Waits               evidence.Waits
+	Events, Stale       uint64
+	Turns               uint64
+	Wakeups, Charged    uint64
+	Late, Unnamed       uint64
+	Timers, Slots       uint64
+	Accepted, Handed    uint64
+	Read, Write         evidence.IO
+	Streams, Queue      int
+	// Sessions is the rate of new streams per second, MaxSessions the highest so far.
+	Sessions, MaxSessions uint64
+	// Idle is the share of the last second, or more, that the worker waited.
+	Idle float64
+	// Buffers are the buffers in use, the others in bytes; BuffersRefused counts wishes for larger buffers
+	// that the limit forbade.
+	Buffers, BufferBytes, BufferPeak, BufferLimit int
+	BuffersRefused                                uint64
+	Stuck                                         time.Duration
+}
+
+// Workers describes every worker.
+func (e *Engine) Workers() []WorkerView {
+	views := make([]WorkerView, 0, len(e.workers))
+	for _, w := range e.workers {
+		views = append(views, w.describeSelf())
+	}
+	return views
+}
+
+func (w *worker) describeSelf() WorkerView {
+	v := WorkerView{Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set}
+	var sum summary
+	got := w.locked(func() {
+		now := w.kernel.Now()
+		sum = w.summarize()
+		v.Sessions, v.MaxSessions = w.stats.sessions.perSecond(now), w.stats.sessions.highest
+		v.Idle = w.idle(now)
+	})
+	if !got {
+		sum = *w.published.Load()
+		v.Stuck = w.stuck()
+	}
+	s := &sum.stats
+	v.Waits, v.Events, v.Stale, v.Turns = s.waits, s.events, s.stale, s.waits.Total()
+	v.Wakeups, v.Charged, v.Late, v.Unnamed = s.wakeups, s.charged, s.late, s.unnamed
+	v.Timers, v.Slots, v.Accepted, v.Handed = s.timers, s.slots, s.accepted, s.handed
+	v.Read, v.Write, v.Streams, v.Queue = s.read, s.write, sum.streams, sum.queue
+	v.Buffers, v.BufferBytes, v.BufferPeak = sum.buffers, sum.bufferBytes, sum.bufferPeak
+	v.BufferLimit, v.BuffersRefused = sum.bufferLimit, sum.buffersRefused
+	return v
+}
+
+// idleSample is the time blocked as of a moment, for the share of the time since.
+type idleSample struct {
+	at      ktime.Time
+	blocked time.Duration
+	share   float64
+}
+
+// idleEvery is over how long at least the idle share is taken.
+const idleEvery = time.Second
+
+// sampleIdle renews the idle share when the last sample is old enough.
+func (w *worker) sampleIdle(now ktime.Time) {
+	s := &w.stats.sampled
+	over := now.Sub(s.at)
+	if over < idleEvery {
+		return
+	}
+	*s = idleSample{at: now, blocked: w.stats.blocked,
+		share: float64(w.stats.blocked-s.blocked) / float64(over)}
+}
+
+// idle returns the idle share at now, the wait that is going on included. The worker's lock is held.
+func (w *worker) idle(now ktime.Time) float64 {
+	if began := ktime.Time(w.waitBegan.Load()); began > 0 && now.Sub(began) >= idleEvery {
+		return 1
+	}
+	if over := now.Sub(w.stats.sampled.at); over >= idleEvery {
+		return float64(w.stats.blocked-w.stats.sampled.blocked) / float64(over)
+	}
+	return w.stats.sampled.share
+}
+
+// Totals are the process-wide counters of "show info".
+type Totals struct {
+	Started                        ktime.Time
+	Streams, MaxConn               int
+	CumulatedConns                 uint64
+	BytesIn, BytesOut              uint64
+	Listeners                      int
+	Stopping                       bool
+	Frontends, Backends, Processes int
+	HeapBytes                      uint64
+}
+
+// Totals returns the process-wide counters.
+func (e *Engine) Totals() Totals {
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	return Totals{
+		Started: e.started, Streams: e.Streams(), MaxConn: int(e.maxConn),
+		CumulatedConns: uint64(e.cumulated.Load()), BytesIn: e.bytesIn.Load(), BytesOut: e.bytesOut.Load(),
+		Listeners: len(e.listeners), Stopping: e.stopping.Load(), Frontends: len(e.frontends),
+		Backends: len(e.backends), Processes: 1, HeapBytes: memory.HeapAlloc,
+	}
+}

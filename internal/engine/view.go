@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// StreamView is a copy of all there is to say about one stream at one moment.
+type StreamView struct {
+	// ID is as printed, Serial counts streams from 0. Worker counts from 1.
+	ID     string
+	Serial uint64
+	Worker int
+	At     ktime.Time
+
+	// Frontend and Bind are where the client came in. Backend and Server are nil when there is none (yet).
+	Frontend, Backend *config.Proxy
+	Bind              *config.Bind
+	Server            *config.Server
+	// Client is the client's address and FrontAddress the one it connected to; ServerAddress is the
+	// server's and BackAddress the one we connect from. The latter two are zero without a connection.
+	Client, FrontAddress, ServerAddress, BackAddress sys.Address
+
+	Ends        [2]EndView // by stream.Side
+	ClientState stream.SideState
+	ServerState stream.SideState
+	SideTimer   stream.Timer
+	// SideDeadline is when the SideTimer passes, Deadline the nearest of all deadlines, Timer the timer it
+	// belongs to.
+	SideDeadline, Deadline ktime.Time
+	Timer                  stream.Timer
+
+	Request, Response stream.ChannelView
+	RequestSize       int // of the buffer, 0 when there is none
+	ResponseSize      int
+	Times             stream.Times
+	Account           stream.Account
+	Retries           int
+	Redispatched      bool
+	Orphaned          bool
+	Due               bool // to run in the worker's next turn
+	QueuePosition     int  // when it was queued
+	Ending            stream.Ending
+}
+
+// EndView is one side's connection.
+type EndView struct {
+	FD            int // -1 when there is none
+	Reads, Writes uint32
+	Ready         string // letters: R readable, W writable, D drain, H hung up, C connecting
+	Generation    uint32
+	Events        uint32
+}
+
+// Age is the time since the client was accepted.
+func (v *StreamView) Age() time.Duration { return v.At.Sub(v.Times.Accepted) }
+
+func (r readiness) String() string {
+	text := []byte("-----")
+	for i, letter := range []byte("RWDHC") {
+		if r&(1<<i) != 0 {
+			text[i] = letter
+		}
+	}
+	return string(text)
+}
+
+// view copies a stream. The worker's lock is held.
+func (w *worker) view(c *conn, now ktime.Time) StreamView {
+	s := &c.stream
+	v := StreamView{
+		ID: idString(c.id), Serial: c.serial, Worker: w.index + 1, At: now,
+		Frontend: c.frontend.config, Bind: c.listener.bind, Client: c.client,
+		ClientState: s.ClientState(), ServerState: s.ServerState(),
+		Request: s.Request(), Response: s.Response(), Times: s.Times(), Account: s.Account(),
+		Retries: s.Retries(), Redispatched: s.Redispatched(), Orphaned: s.Orphaned(), Due: c.due,
+		QueuePosition: c.queuePosition, Ending: s.Ending(),
+	}
+	v.SideTimer, v.SideDeadline = s.SideTimer()
+	v.Deadline, v.Timer = s.Deadline()
+	if c.backend != nil {
+		v.Backend = c.backend.config
+	}
+	if c.server != nil {
+		v.Server, v.ServerAddress = c.server.config, c.server.address
+	}
+	for side := range c.ends {
+		end := &c.ends[side]
+		v.Ends[side] = EndView{FD: int(end.fd), Reads: end.reads, Writes: end.writes,
+			Ready: end.ready.String()}
+		if end.fd >= 0 {
+			v.Ends[side].Generation = w.descriptors[end.fd].generation
+			v.Ends[side].Events = w.descriptors[end.fd].events
+		}
+	}
+	if fd := v.Ends[stream.Client].FD; fd >= 0 {
+		v.FrontAddress = w.kernel.LocalAddress(fd)
+	}
+	if fd := v.Ends[stream.Server].FD; fd >= 0 {
+		v.BackAddress = w.kernel.LocalAddress(fd)
+	}
+	if b := c.buffers[stream.Client]; b != nil {
+		v.RequestSize = len(b.data)
+	}
+	if b := c.buffers[stream.Server]; b != nil {
+		v.ResponseSize = len(b.data)
+	}
+	return v
+}
+
+// streamsPerLock is how many slots are looked at while a worker's lock is held: a view takes a few
+// microseconds, two system calls among them, so the lock is held well under a millisecond.
+const streamsPerLock = 64
+
+// Visit calls f with a copy of every stream, in chunks and without holding a lock, until f returns false.
+// Streams that begin or end meanwhile may or may not be among them. It returns the workers that did not
+// give their lock.
+func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
+	var batch []StreamView
+	for _, w := range e.workers {
+		for next := 0; next >= 0; {
+			batch = batch[:0]
+			from := next
+			got := w.locked(func() {
+				now := w.kernel.Now()
+				end := min(from+streamsPerLock, len(w.slots))
+				for _, c := range w.slots[from:end] {
+					if c != nil {
+						batch = append(batch, w.view(c, now))
+					}
+				}
+				next = end
+				if end == len(w.slots) {
+					next = -1
+				}
+			})
+			if !got {
+				stuck = append(stuck, w.stuckView())
+				break
+			}
+			for i := range batch {
+				if !f(&batch[i]) {
+					return stuck
+				}
+			}
+		}
+	}
+	return stuck
+}
+
+// Find returns a copy of the stream of that id.
+func (e *Engine) Find(id string) (StreamView, bool) {
+	var found StreamView
+	w, n := e.locate(id)
+	if w == nil {
+		return found, false
+	}
+	ok := false
+	w.locked(func() {
+		if c := w.find(n); c != nil {
+			found, ok = w.view(c, w.kernel.Now()), true
+		}
+	})
+	return found, ok
+}
+
+// Stuck is a worker that does not come back to its loop.
+type Stuck struct {
+	Worker int
+	TID    int
+	For    time.Duration
+	Stack  string
+	// At is when it last published a summary, Streams how many streams it had then.
+	At      ktime.Time
+	Streams int
+}
+
+func (w *worker) stuckView() Stuck {
+	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(), Stack: w.stack()}
+	if p := w.published.Load(); p != nil {
+		s.At, s.Streams = p.at, p.streams
+	}
+	return s
+}
+
+// DescriptorView is one registered descriptor.
+type DescriptorView struct {
+	FD     int
+	Worker int
+	// Kind is "waker", "listener", "client" or "server".
+	Kind       string
+	Generation uint32
+	Events     uint32
+	Ready      string
+	// Stream is the id of the stream it belongs to, empty for none.
+	Stream       string
+	Frontend     *config.Proxy
+	Backend      *config.Proxy
+	Server       *config.Server
+	Local, Peer  sys.Address
+	Reads        uint32
+	Writes       uint32
+	State        stream.SideState
+	Paused       bool // listeners
+	ListenerBind *config.Bind
+	Accepted     uint64
+	Conns        int
+}
+
+var kindNames = [...]string{"none", "waker", "listener", "client", "server"}
+
+// Descriptors calls f with every registered descriptor of the numbers from first to last, in chunks.
+func (e *Engine) Descriptors(first, last int, f func(*DescriptorView) bool) (stuck []Stuck) {
+	var batch []DescriptorView
+	for _, w := range e.workers {
+		for next := first; next >= 0 && next <= last; {
+			batch = batch[:0]
+			from := next
+			got := w.locked(func() {
+				end := min(from+streamsPerLock, len(w.descriptors), last+1)
+				for fd := from; fd < end; fd++ {
+					if w.descriptors[fd].kind != kindNone {
+						batch = append(batch, w.describe(fd))
+					}
+				}
+				next = end
+				if end >= len(w.descriptors) || end <= from {
+					next = -1
+				}
+			})
+			if !got {
+				stuck = append(stuck, w.stuckView())
+				break
+			}
+			for i := range batch {
+				if !f(&batch[i]) {
+					return stuck
+				}
+			}
+		}
+	}
+	return stuck
+}
+
+// describe copies a descriptor. The worker's lock is held.
+func (w *worker) describe(fd int) DescriptorView {
+	d := &w.descriptors[fd]
+	v := DescriptorView{
+		FD: fd, Worker: w.index + 1, Kind: kindNames[d.kind], Generation: d.generation, Events: d.events,
+	}
+	if d.kind == kindListener {
+		l := d.listener
+		v.Frontend, v.ListenerBind, v.Local = l.frontend.config, l.bind, w.kernel.LocalAddress(fd)
+		v.Accepted, v.Conns = l.accepted.Load(), int(l.conns.Load())
+	}
+	c := d.conn
+	if c == nil {
+		return v
+	}
+	side := stream.Side(d.kind - kindClient)
+	end := &c.ends[side]
+	v.Stream, v.Frontend = idString(c.id), c.frontend.config
+	v.Ready, v.Reads, v.Writes = end.ready.String(), end.reads, end.writes
+	v.Local, v.Peer, v.State = w.kernel.LocalAddress(fd), c.client, c.stream.ClientState()
+	if side == stream.Server {
+		v.Backend, v.Server = c.backend.config, c.server.config
+		v.Peer, v.State = c.server.address, c.stream.ServerState()
+	}
+	return v
+}

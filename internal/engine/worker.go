@@ -1,0 +1,284 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+const (
+	// eventsPerWait is how many events one wait takes at most. More stay with the kernel for the next.
+	eventsPerWait = 256
+	// streamsPerTurn is how many streams run between two waits at most, so that new events and timers are
+	// never held up by a long queue.
+	streamsPerTurn = 256
+	// busyWait is the longest wait, in milliseconds, without telling the Go scheduler. A busy worker saves
+	// the cost of leaving and entering the scheduler; an idle one must not hold its place in it, see
+	// EpollWait.
+	busyWait = 2
+)
+
+// worker is one event loop on one thread. Everything in it is owned by the worker's goroutine while it
+// holds mu, which it lets go while it waits; the control plane looks at it in between (see locked).
+type worker struct {
+	engine *Engine
+	kernel Kernel
+	index  int // from 0
+	tid    atomic.Int64
+	set    int // the epoll set
+	waker  int
+	load   atomic.Int64 // streams, those in the inbox included
+
+	mu sync.Mutex
+	// turn and wanted let the control plane have the lock before the worker takes it again: without them a
+	// worker that never sleeps would win it nearly every time.
+	turn   sync.Mutex
+	wanted atomic.Int32
+
+	now         ktime.Time
+	events      [eventsPerWait]sys.Event
+	descriptors []descriptor
+	slots       []*conn // streams by the slot in their id
+	freeSlots   []int
+	spare       []*conn // ended streams, to be used again
+	queue       []*conn // streams that are due to run, in order
+	timers      timerHeap
+	buffers     *bufferPool
+	pausedAt    []pausedListener
+	random      *rand.Rand
+	timeout     int  // of the next wait, in milliseconds
+	busy        bool // the last wait brought events
+
+	inbox inbox
+	stats workerStats
+	// turnBegan and waitBegan are the moments (ktime.Time) at which the present turn and the present wait
+	// began, 0 outside of them. They can be read without the lock, and so can published, a summary for the
+	// time when the worker does not give its lock.
+	turnBegan, waitBegan atomic.Int64
+	published            atomic.Pointer[summary]
+}
+
+// workerStats are the worker's own counters since the start: the ledger of level 0, free because they are
+// plain.
+type workerStats struct {
+	waits    evidence.Waits
+	events   uint64 // events delivered
+	stale    uint64 // events of descriptors that were closed or reused in the meantime
+	blocked  time.Duration
+	wakeups  uint64
+	charged  uint64 // wakeups without progress and with their cause not consumed
+	late     uint64 // rule 2: returned from a wakeup with a deadline in the past
+	unnamed  uint64 // rule 1: woken without a cause
+	timers   uint64 // wakeups by timers
+	slots    uint64 // slots granted from a queue
+	accepted uint64
+	handed   uint64 // connections accepted here and handed to another worker
+	read     evidence.IO
+	write    evidence.IO
+	sessions rate
+	ended    uint64
+	sampled  idleSample
+}
+
+// newWorker opens the worker's epoll set and registers the waker and the listeners.
+func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
+	set, err := e.kernel.EpollCreate()
+	if err != nil {
+		return nil, fmt.Errorf("creating the epoll set of worker %d: %w", index+1, err)
+	}
+	w := &worker{
+		engine: e, kernel: e.kernel, index: index, set: set, waker: -1,
+		buffers: newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
+		random:  rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
+	}
+	if w.waker, err = e.kernel.NewWaker(); err != nil {
+		w.close()
+		return nil, fmt.Errorf("creating the waker of worker %d: %w", index+1, err)
+	}
+	w.now = e.kernel.Now()
+	if errno := w.register(w.waker, descriptor{kind: kindWaker}, sys.EventIn); errno != 0 {
+		w.close()
+		return nil, fmt.Errorf("registering the waker of worker %d: %w", index+1, errno)
+	}
+	for _, l := range e.listeners {
+		if errno := w.listen(l); errno != 0 {
+			w.close()
+			return nil, fmt.Errorf("registering the listener of %s: %w", l.bind.Position, errno)
+		}
+	}
+	w.publish()
+	return w, nil
+}
+
+// close closes the descriptors of the worker and of its streams.
+func (w *worker) close() {
+	for _, c := range w.slots {
+		if c == nil {
+			continue
+		}
+		for side := range c.ends {
+			if c.ends[side].fd >= 0 {
+				w.kernel.Close(int(c.ends[side].fd))
+			}
+		}
+	}
+	w.slots = nil
+	if w.waker >= 0 {
+		w.kernel.Close(w.waker)
+	}
+	w.kernel.Close(w.set)
+}
+
+// loop is the worker's life: wait, take in what happened, run what is due.
+func (w *worker) loop(ready chan<- struct{}) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	w.tid.Store(int64(sys.ThreadID()))
+	// The name is for people who look at top -H; the engine works without it.
+	_ = sys.NameThread(fmt.Sprintf("worker/%d", w.index+1))
+	ready <- struct{}{}
+	for !w.engine.stopped.Load() {
+		w.step()
+	}
+}
+
+// step is one turn of the loop.
+func (w *worker) step() {
+	did := w.wait()
+	w.lock()
+	w.now = w.kernel.Now()
+	w.turnBegan.Store(int64(w.now))
+	w.count(did)
+	if did.errno == 0 {
+		w.dispatch(w.events[:did.n])
+	}
+	w.readInbox()
+	w.resumeListeners()
+	w.expireTimers()
+	w.runStreams()
+	w.timeout = w.nextTimeout()
+	w.publish()
+	w.turnBegan.Store(0)
+	w.mu.Unlock()
+}
+
+// waited is what one wait was asked and what came of it.
+type waited struct {
+	timeout int
+	began   ktime.Time // not set for a timeout of zero
+	n       int
+	errno   sys.Errno
+}
+
+// wait waits for events, without the lock.
+func (w *worker) wait() waited {
+	did := waited{timeout: w.timeout}
+	park := true
+	switch {
+	case did.timeout == 0:
+		park = false
+	case w.busy:
+		park = false
+		if did.timeout < 0 || did.timeout > busyWait {
+			did.timeout = busyWait
+		}
+	}
+	if did.timeout != 0 {
+		did.began = w.kernel.Now()
+		w.waitBegan.Store(int64(did.began))
+	}
+	did.n, did.errno = w.kernel.EpollWait(w.set, w.events[:], did.timeout, park)
+	w.waitBegan.Store(0)
+	w.busy = did.n > 0
+	switch did.errno {
+	case 0:
+	case sys.EINTR:
+		// The runtime wants this thread: without a yield here, workers that wait without telling the
+		// scheduler could keep everything else from running.
+		runtime.Gosched()
+	default:
+		panic(fmt.Sprintf("BUG: epoll_wait on the worker's own set: %v", did.errno))
+	}
+	return did
+}
+
+// count enters a wait into the ledger.
+func (w *worker) count(did waited) {
+	class := evidence.TimeoutPositive
+	switch {
+	case did.timeout == 0:
+		class = evidence.TimeoutZero
+	case did.timeout < 0:
+		class = evidence.TimeoutInfinite
+	}
+	result := evidence.ResultNone
+	switch {
+	case did.errno != 0:
+		result = evidence.ResultError
+	case did.n > 0:
+		result = evidence.ResultEvents
+	}
+	w.stats.waits[class][result]++
+	w.stats.events += uint64(did.n)
+	if did.timeout != 0 {
+		w.stats.blocked += w.now.Sub(did.began)
+	}
+}
+
+// nextTimeout returns how long the worker may sleep, in milliseconds, rounded up so that no timer fires
+// early.
+func (w *worker) nextTimeout() int {
+	if len(w.queue) > 0 {
+		return 0
+	}
+	next := ktime.Min(w.timers.next(), w.nextResume())
+	if !next.IsSet() {
+		return -1
+	}
+	left := next.Sub(w.kernel.Now())
+	if left <= 0 {
+		return 0
+	}
+	const longest = time.Hour
+	return int((min(left, longest) + time.Millisecond - 1) / time.Millisecond)
+}
+
+// expireTimers makes every stream due whose deadline has passed.
+func (w *worker) expireTimers() {
+	for c := w.timers.expired(w.now); c != nil; c = w.timers.expired(w.now) {
+		_, timer := c.stream.Deadline()
+		w.stats.timers++
+		w.enqueue(c, timer.Cause())
+	}
+}
+
+// enqueue makes a stream due to run. A stream that is due already keeps its first cause.
+func (w *worker) enqueue(c *conn, cause stream.Cause) {
+	if c.due {
+		return
+	}
+	c.due = true
+	c.cause = cause
+	w.queue = append(w.queue, c)
+}
+
+// runStreams runs the streams that were due when the turn began. What becomes due meanwhile waits for the
+// next turn, after a look at events and timers.
+func (w *worker) runStreams() {
+	n := min(len(w.queue), streamsPerTurn)
+	for _, c := range w.queue[:n] {
+		c.due = false
+		w.run(c)
+	}
+	rest := copy(w.queue, w.queue[n:])
+	clear(w.queue[rest:])
+	w.queue = w.queue[:rest]
+}
