@@ -1,0 +1,310 @@
+package sim
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/engine"
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// Violation is a broken rule.
+type Violation struct {
+	// Rule names the rule in a word or two: violations with the same Rule are the same kind.
+	Rule    string
+	Message string
+	// At is the time since the start of the scenario.
+	At time.Duration
+}
+
+// String prints the violation on one line.
+func (v Violation) String() string { return fmt.Sprintf("%v: %s: %s", v.At, v.Rule, v.Message) }
+
+// Result is what came of a scenario.
+type Result struct {
+	Violations []Violation
+	// Turns is the number of turns of the workers, Streams the number of streams that ended.
+	Turns, Streams int
+	// Transcript is what happened, one line each, when Options.Transcript was set.
+	Transcript []string
+	// Reached are the pairs of side states in which streams were seen between two turns.
+	Reached map[[2]stream.SideState]int
+}
+
+// Options say how to run a scenario.
+type Options struct {
+	// Transcript records what happens.
+	Transcript bool
+	// GoOn goes on after a broken rule, each kind of which is then reported once, so that the consequences
+	// show.
+	GoOn bool
+	// Deaf makes the world lose every edge of this number, counted from 1: a broken kernel, for testing
+	// that the checks of the simulator can fail.
+	Deaf int
+}
+
+// horizon is when a scenario must be over at the latest: every timeout that a generated scenario can have
+// is far below a minute.
+const horizon = 10 * time.Minute
+
+// maxTurns bounds the turns of a scenario. Generated scenarios need a few hundred to a few thousand.
+const maxTurns = 200_000
+
+// restless is how many turns in a row, without anything else happening in the world, make a spin: many
+// times what the work of all streams takes.
+const restless = 2_000
+
+// run is a scenario in progress.
+type run struct {
+	world   *World
+	engine  *engine.Engine
+	workers []*workerRun
+	result  Result
+	options Options
+	records map[sys.Address]*engine.Record
+	base    int   // descriptors that are open without any stream
+	kills   []int // orders of the operator that are due
+}
+
+// workerRun is one worker as a coroutine: it is suspended in its wait.
+type workerRun struct {
+	set     int
+	resume  func() (int, bool)
+	stop    func()
+	wakeAt  ktime.Time // when its wait times out
+	wantsIn bool       // its wait has a timeout of zero
+}
+
+// Run lets a scenario happen.
+func Run(s *Scenario, o Options) *Result {
+	r := &run{world: newWorld(s), options: o, records: map[sys.Address]*engine.Record{}}
+	r.world.deaf = o.Deaf
+	r.result.Reached = map[[2]stream.SideState]int{}
+	w := r.world
+	w.fail = r.fail
+	w.tell = r.tell
+	if err := r.start(s); err != nil {
+		r.fail("start", "%v", err)
+		return &r.result
+	}
+	for i := range s.Clients {
+		w.newClient(i)
+	}
+	for _, k := range s.Kills {
+		// The control plane acts between two turns, whatever the world is doing.
+		w.after(k.At, func() { r.kills = append(r.kills, k.Client) })
+	}
+	r.play()
+	r.finish(s)
+	return &r.result
+}
+
+func (r *run) fail(rule, format string, args ...any) {
+	v := Violation{Rule: rule, Message: fmt.Sprintf(format, args...), At: r.world.now.Sub(epoch)}
+	if r.options.GoOn {
+		for _, known := range r.result.Violations {
+			if known.Rule == rule {
+				return
+			}
+		}
+	}
+	r.tell("!!! %s: %s", v.Rule, v.Message)
+	r.result.Violations = append(r.result.Violations, v)
+}
+
+func (r *run) tell(format string, args ...any) {
+	if r.options.Transcript {
+		at := r.world.now.Sub(epoch).Truncate(time.Microsecond)
+		r.result.Transcript = append(r.result.Transcript,
+			fmt.Sprintf("%10v  ", at)+fmt.Sprintf(format, args...))
+	}
+}
+
+// start makes the engine and its workers.
+func (r *run) start(s *Scenario) error {
+	c := configure(s)
+	w := r.world
+	w.listen = &listener{}
+	fd := w.open(file{listener: w.listen})
+	e, err := engine.New(engine.Options{
+		Config: c, Kernel: w, Workers: s.Workers, MaxConn: s.MaxConn, Seed: s.Seed,
+		Listeners: []engine.Listener{{FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0]}},
+		Resolve: func(v *config.Server) (sys.Address, error) {
+			return serverAddress(v.ID - 1), nil
+		},
+		Log: r.record,
+		Audit: func(id string, err error) {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				rule, _, _ := strings.Cut(line, ":")
+				if !strings.HasPrefix(rule, "rule ") {
+					rule = "state"
+				}
+				if strings.HasPrefix(line, "orphaned") {
+					rule = "orphan"
+				}
+				r.fail(rule, "stream %s: %s", id, line)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	r.engine = e
+	r.base = w.openFiles()
+	for i, v := range e.Workers() {
+		r.workers = append(r.workers, r.coroutine(i, v.EpollFD))
+	}
+	return nil
+}
+
+// configure builds the configuration that the scenario describes.
+func configure(s *Scenario) *config.Config {
+	p := &config.Proxy{
+		Name: "mail", ID: 2, IsFrontend: true, IsBackend: true, TCPLog: true, Retries: s.Retries,
+		Redispatch: s.Redispatch, AbortOnClose: s.AbortOnClose,
+		Timeouts: config.Timeouts{
+			Connect: s.Timeouts.Connect, Client: s.Timeouts.Client, Server: s.Timeouts.Server,
+			Tunnel: s.Timeouts.Tunnel, ClientFin: s.Timeouts.ClientFin, ServerFin: s.Timeouts.ServerFin,
+			Queue: s.Timeouts.Queue,
+		},
+		Logs:  []config.LogTarget{{}},
+		Binds: []*config.Bind{{ID: 1}},
+	}
+	p.DefaultBackend = p
+	for i := range s.Servers {
+		p.Servers = append(p.Servers, &config.Server{
+			Name: fmt.Sprintf("s%d", i+1), ID: i + 1, Weight: 1, MaxConn: s.ServerMaxConn,
+		})
+	}
+	c := &config.Config{Proxies: []*config.Proxy{p}}
+	c.Global.BufferSize = s.BufferSize
+	c.Global.MaxAccept = 4
+	if s.Fault != 0 {
+		c.Global.Whyspin.Faults = []config.Fault{{Fault: s.Fault, Probability: 1}}
+	}
+	return c
+}
+
+// coroutine makes a worker that runs until its next wait each time it is resumed.
+func (r *run) coroutine(index, set int) *workerRun {
+	v := &workerRun{set: set, wakeAt: ktime.Never}
+	v.resume, v.stop = iter.Pull(func(yield func(int) bool) {
+		over := false
+		r.world.yield[set] = func(timeout int) bool {
+			if !over {
+				over = !yield(timeout)
+			}
+			return !over
+		}
+		for !over {
+			r.engine.Step(index)
+		}
+	})
+	return v
+}
+
+// play lets workers and world take turns until nothing is left to happen.
+func (r *run) play() {
+	w := r.world
+	for _, v := range r.workers {
+		r.advance(v) // up to the first wait
+	}
+	quiet := 0 // turns since the world last did something
+	for r.result.Turns < maxTurns && (r.options.GoOn || len(r.result.Violations) == 0) {
+		for _, client := range r.kills {
+			r.kill(client)
+		}
+		r.kills = r.kills[:0]
+		if v := r.runnable(); v != nil {
+			happenings := w.sequence
+			r.advance(v)
+			r.result.Turns++
+			if w.sequence != happenings {
+				quiet = 0
+			}
+			if quiet++; quiet > restless {
+				r.fail("spin", "%d turns in a row without anything else happening", quiet)
+				return
+			}
+			w.call()
+			continue
+		}
+		next := ktime.Never
+		if len(w.plan) > 0 {
+			next = w.plan[0].at
+		}
+		for _, v := range r.workers {
+			next = ktime.Min(next, v.wakeAt)
+		}
+		r.atRest()
+		if !next.IsSet() || next.Sub(epoch) > horizon {
+			return
+		}
+		if len(w.plan) > 0 && next == w.plan[0].at {
+			quiet = 0
+		}
+		w.pass(next)
+	}
+	if r.result.Turns == maxTurns {
+		r.fail("endless", "not over after %d turns", maxTurns)
+	}
+}
+
+// runnable returns a worker whose wait is over, at random among several; nil when all sleep.
+func (r *run) runnable() *workerRun {
+	var found *workerRun
+	n := 0
+	for _, v := range r.workers {
+		if v.wantsIn || v.wakeAt.Passed(r.world.now) || r.world.hasEvents(v.set) {
+			if n++; found == nil || r.world.random.IntN(n) == 0 {
+				found = v
+			}
+		}
+	}
+	return found
+}
+
+// advance resumes a worker until its next wait.
+func (r *run) advance(v *workerRun) {
+	timeout, ok := v.resume()
+	if !ok {
+		panic("BUG: a worker left its loop")
+	}
+	v.wantsIn = timeout == 0
+	v.wakeAt = ktime.Never
+	if timeout > 0 {
+		v.wakeAt = r.world.now.Add(time.Duration(timeout) * time.Millisecond)
+	}
+}
+
+// kill orders the end of a client's stream.
+func (r *run) kill(client int) {
+	address := clientAddress(client - 1)
+	id := ""
+	r.engine.Visit(func(v *engine.StreamView) bool {
+		if v.Client == address {
+			id = v.ID
+		}
+		return id == ""
+	})
+	if id == "" {
+		return
+	}
+	r.tell("operator: shutdown session of client %d", client)
+	if !r.engine.Kill(id, stream.KillAdmin) {
+		r.fail("rule 4", "the stream of client %d is there and cannot be killed", client)
+	}
+}
+
+func (r *run) record(record *engine.Record) {
+	r.result.Streams++
+	r.records[record.Client] = record
+	r.tell("stream of %v: ended %s after %v, %d bytes up, %d down, %d retries", record.Client,
+		record.Ending, record.Total.Truncate(time.Millisecond), record.FromClient, record.ToClient,
+		record.Retries)
+}

@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/whyspin/whyspin/internal/fault"
+)
+
+// TestScenarios runs the scenarios in testdata/scenario: each file's first line says what it shows, and
+// what follows each scenario is what happens in it.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "../../testdata/scenario", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd != "run" {
+				d.Fatalf(t, "unknown command %q", d.Cmd)
+			}
+			s, err := Parse(d.Input)
+			if err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			r := Run(s, Options{Transcript: true, GoOn: true})
+			if len(r.Violations) > 0 && s.Fault == 0 {
+				t.Errorf("%s: a rule is broken without a fault: %v", d.Pos, r.Violations[0])
+			}
+			return strings.Join(r.Transcript, "\n")
+		})
+	})
+}
+
+// quickSeeds is how many seeds a test runs; make sim runs many more.
+const quickSeeds = 300
+
+func TestNoSeedBreaksARule(t *testing.T) {
+	var turns []int
+	for seed := range uint64(quickSeeds) {
+		s := Generate(seed, 0)
+		if len(s.Clients) < 8 || len(s.Servers) < 2 {
+			t.Fatalf("seed %d: %d clients and %d servers are too few", seed, len(s.Clients), len(s.Servers))
+		}
+		r := Run(s, Options{})
+		if len(r.Violations) > 0 {
+			t.Fatalf("seed %d: %v", seed, r.Violations[0])
+		}
+		turns = append(turns, r.Turns)
+	}
+	slices.Sort(turns)
+	if median := turns[len(turns)/2]; median < 200 {
+		t.Errorf("the median schedule has %d steps, it should have 200 at least", median)
+	}
+}
+
+func TestEveryFaultIsFound(t *testing.T) {
+	for _, name := range fault.Names() {
+		f, err := fault.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for seed := uint64(0); seed < quickSeeds && !found; seed++ {
+			found = len(Run(Generate(seed, f), Options{}).Violations) > 0
+		}
+		if !found {
+			t.Errorf("%s: no rule was broken in %d seeds", name, quickSeeds)
+		}
+	}
+}
+
+// TestALostEdgeIsFound breaks the world instead of the engine: of the wakeups that a broken kernel loses,
+// the check for lost wakeups must see those that matter.
+func TestALostEdgeIsFound(t *testing.T) {
+	found := map[string]int{}
+	for seed := range uint64(50) {
+		s := Generate(seed, 0)
+		for _, v := range Run(s, Options{Deaf: 1 + int(seed)%20}).Violations {
+			found[v.Rule]++
+		}
+	}
+	if found["rule 6"] < 10 {
+		t.Errorf("an edge lost in each of 50 worlds was noticed %d times, should be 10 or more; all: %v",
+			found["rule 6"], found)
+	}
+}
+
+func TestShrinkFindsAShortScenario(t *testing.T) {
+	f := fault.RedispatchAfterAbort
+	for seed := uint64(0); ; seed++ {
+		s := Generate(seed, f)
+		r := Run(s, Options{})
+		if len(r.Violations) == 0 {
+			continue
+		}
+		short, v := Shrink(s, r.Violations[0].Rule)
+		if v.Rule != r.Violations[0].Rule {
+			t.Fatalf("seed %d: the short scenario breaks %q, the long one %q", seed, v.Rule,
+				r.Violations[0].Rule)
+		}
+		if len(short.Clients) > 2 || len(short.Servers) > 2 {
+			t.Errorf("seed %d: %d clients and %d servers are left:\n%s", seed, len(short.Clients),
+				len(short.Servers), short)
+		}
+		return
+	}
+}
+
+func TestTheSameSeedIsTheSameWorld(t *testing.T) {
+	for seed := range uint64(20) {
+		a := Run(Generate(seed, 0), Options{Transcript: true})
+		b := Run(Generate(seed, 0), Options{Transcript: true})
+		if diff := cmp.Diff(a.Transcript, b.Transcript); diff != "" {
+			t.Fatalf("seed %d happens differently the second time:\n%s", seed, diff)
+		}
+	}
+}
+
+func TestTheTextFormIsComplete(t *testing.T) {
+	for seed := range uint64(100) {
+		s := Generate(seed, fault.RedispatchAfterAbort)
+		parsed, err := Parse(s.String())
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if diff := cmp.Diff(s.String(), parsed.String()); diff != "" {
+			t.Fatalf("seed %d reads back differently:\n%s", seed, diff)
+		}
+		a, b := Run(s, Options{}), Run(parsed, Options{})
+		if a.Turns != b.Turns || a.Streams != b.Streams {
+			t.Fatalf("seed %d: %d turns as generated, %d as read back", seed, a.Turns, b.Turns)
+		}
+	}
+}
+
+func TestParseNamesTheLineThatIsWrong(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"workers 1\nwrokers 2", `line 2: "wrokers 2": unknown word "wrokers"`},
+		{"server sleepy 0s:", `line 1: "server sleepy 0s:": no answer named "sleepy"`},
+		{"client 0s: dance", `line 1: "client 0s: dance": no step named "dance"`},
+		{"client 0s: send", `line 1: "client 0s: send": step " send" needs a number of bytes`},
+		{"timeout tea 5s", `line 1: "timeout tea 5s": no timeout named "tea"`},
+		{"fault bad-luck",
+			`line 1: "fault bad-luck": no fault named "bad-luck"; known faults: redispatch-after-abort`},
+	}
+	for _, tt := range tests {
+		if _, err := Parse(tt.text); err == nil || err.Error() != tt.want {
+			t.Errorf("%q: error %v, should be %s", tt.text, err, tt.want)
+		}
+	}
+}

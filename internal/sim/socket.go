@@ -1,0 +1,303 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// window is how many bytes a peer that does not read can hold before the engine's writes find no room.
+const window = 4096
+
+// roomAfter is the longest that a write that found no room by noise has to wait for some.
+const roomAfter = 2 * time.Millisecond
+
+// socket is the engine's end of a connection.
+type socket struct {
+	world    *World
+	fd       int
+	peer     *peer
+	interest *interest
+
+	state    socketState
+	receive  []byte    // arrived and not read
+	urgent   int       // reads stop short before receive[urgent]; -1 for no urgent data
+	fin      bool      // the peer has shut its direction
+	shut     bool      // the engine has shut its own
+	err      sys.Errno // pending error
+	broken   bool      // reset, in either direction
+	noRoom   bool      // the last write found no room, so room will be an edge
+	crowded  bool      // noise: there is no room for a while
+	accepted bool      // taken from the backlog
+}
+
+type socketState uint8
+
+const (
+	connecting socketState = iota
+	established
+	closed
+)
+
+// mask is what poll would say.
+func (s *socket) mask() uint32 {
+	if s.state == connecting {
+		return 0
+	}
+	var m uint32
+	m |= when(len(s.receive) > 0 || s.fin || s.broken, sys.EventIn)
+	m |= when(s.fin || s.broken, sys.EventRdHup)
+	m |= when(s.urgent >= 0, sys.EventPri)
+	m |= when(s.broken || s.shut || s.room() > 0, sys.EventOut)
+	m |= when(s.err != 0, sys.EventErr)
+	m |= when(s.broken || s.fin && s.shut, sys.EventHup)
+	return m
+}
+
+// room is how many bytes a write would take.
+func (s *socket) room() int {
+	if s.crowded {
+		return 0
+	}
+	return window - s.peer.unread
+}
+
+// edge tells epoll that something has changed.
+func (s *socket) edge() {
+	if s.world.deaf > 0 {
+		if s.world.deaf--; s.world.deaf == 0 {
+			return
+		}
+	}
+	s.interest.raise()
+}
+
+// Accept takes a connection from the backlog.
+func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
+	w.call()
+	l := w.file(fd).listener
+	if len(l.backlog) == 0 {
+		return -1, sys.Address{}, sys.EAGAIN
+	}
+	if w.chance(w.scenario.Noise.NoFile) {
+		return -1, sys.Address{}, sys.EMFILE
+	}
+	s := l.backlog[0]
+	l.backlog = l.backlog[1:]
+	s.accepted = true
+	s.fd = w.open(file{socket: s})
+	w.byFD[s.fd] = s
+	w.tell("%s: accepted", s.peer.name)
+	return s.fd, s.peer.address, 0
+}
+
+// Connect starts a connection to a server.
+func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
+	w.call()
+	if w.chance(w.scenario.Noise.NoPort) {
+		return -1, sys.EADDRNOTAVAIL
+	}
+	if w.chance(w.scenario.Noise.NoFile) {
+		return -1, sys.EMFILE
+	}
+	v := w.server[to]
+	answer := v.script.Answers[min(v.attempts, len(v.script.Answers)-1)]
+	v.attempts++
+	p := w.newPeer(v)
+	s := &socket{world: w, peer: p, urgent: -1}
+	p.socket = s
+	s.fd = w.open(file{socket: s})
+	w.byFD[s.fd] = s
+	w.tell("%s: connection attempt", p.name)
+	switch answer {
+	case Accepts:
+		w.after(v.script.Delay, func() {
+			if s.state == connecting {
+				s.state = established
+				w.tell("%s: established", p.name)
+				s.edge()
+				p.begin()
+			}
+		})
+	case Refuses:
+		w.after(v.script.Delay, func() {
+			if s.state == connecting {
+				w.tell("%s: refused", p.name)
+				s.state, s.broken, s.err = established, true, sys.ECONNREFUSED
+				p.over = true
+				s.edge()
+			}
+		})
+	case Silent:
+	}
+	return s.fd, sys.EINPROGRESS
+}
+
+// SocketError returns and clears the pending error.
+func (w *World) SocketError(fd int) sys.Errno {
+	w.call()
+	s := w.file(fd).socket
+	err := s.err
+	s.err = 0
+	return err
+}
+
+// Read reads what has arrived.
+func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
+	w.call()
+	s := w.file(fd).socket
+	if s.state == connecting {
+		return 0, sys.EAGAIN
+	}
+	if len(s.receive) == 0 {
+		switch {
+		case s.err != 0:
+			err := s.err
+			s.err = 0
+			return 0, err
+		case s.fin || s.broken:
+			return 0, 0
+		}
+		return 0, sys.EAGAIN
+	}
+	from := s.receive
+	if s.urgent == 0 {
+		// The urgent byte itself is not part of the stream: passing it makes the urgent state end.
+		from, s.urgent = from[1:], -1
+		s.receive = from
+		if len(from) == 0 {
+			if s.fin || s.broken {
+				return 0, 0
+			}
+			return 0, sys.EAGAIN
+		}
+	}
+	if s.urgent > 0 {
+		from = from[:s.urgent]
+	}
+	n := copy(p, from)
+	s.receive = s.receive[n:]
+	if s.urgent > 0 {
+		s.urgent -= n
+	}
+	s.peer.taken += n
+	return n, 0
+}
+
+// Write gives bytes to the peer.
+func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
+	w.call()
+	s := w.file(fd).socket
+	if s.shut {
+		w.fail("descriptors", "%s is written to after it was shut", w.describe(fd))
+	}
+	switch {
+	case s.state == connecting:
+		return 0, sys.EAGAIN
+	case s.err != 0:
+		err := s.err
+		s.err = 0
+		return 0, err
+	case s.broken:
+		return 0, sys.EPIPE
+	}
+	room := s.room()
+	if !s.crowded && w.chance(w.scenario.Noise.RefuseWrite) {
+		room = 0
+	}
+	n := min(len(p), room)
+	if n > 1 && w.chance(w.scenario.Noise.ShortWrite) {
+		n = 1 + w.random.IntN(n-1)
+	}
+	if n < len(p) {
+		s.noRoom = true
+		if s.room() > n {
+			s.crowd()
+		}
+	}
+	if n <= 0 {
+		return 0, sys.EAGAIN
+	}
+	s.peer.arrive(p[:n])
+	return n, 0
+}
+
+// crowd takes the socket's room away for a while.
+func (s *socket) crowd() {
+	s.crowded = true
+	s.world.after(1+time.Duration(s.world.random.Int64N(int64(roomAfter))), func() {
+		s.crowded = false
+		s.freed()
+	})
+}
+
+// freed is the edge that there is room again after there was none.
+func (s *socket) freed() {
+	if s.noRoom && s.room() > 0 {
+		s.noRoom = false
+		s.edge()
+	}
+}
+
+// ShutdownWrite shuts the engine's direction.
+func (w *World) ShutdownWrite(fd int) sys.Errno {
+	w.call()
+	s := w.file(fd).socket
+	if s.shut {
+		w.fail("descriptors", "%s is shut twice", w.describe(fd))
+	}
+	s.shut = true
+	if !s.broken {
+		s.peer.end()
+	}
+	s.edge()
+	return 0
+}
+
+// Close closes a descriptor; bytes that nobody has read make it a reset.
+func (w *World) Close(fd int) sys.Errno {
+	w.call()
+	f := w.file(fd)
+	if s := f.socket; s != nil {
+		w.drop(s, len(s.receive) > 0)
+	}
+	w.close(fd, f)
+	return 0
+}
+
+// CloseReset closes a descriptor with a reset.
+func (w *World) CloseReset(fd int) sys.Errno {
+	w.call()
+	f := w.file(fd)
+	w.drop(f.socket, true)
+	w.close(fd, f)
+	return 0
+}
+
+func (w *World) close(fd int, f *file) {
+	for _, other := range w.files {
+		if other.set != nil && other.set.interests[fd] != nil {
+			other.set.interests[fd].remove()
+		}
+	}
+	delete(w.byFD, fd)
+	*f = file{}
+	w.free = append(w.free, fd)
+}
+
+// drop tells the peer that the engine has closed.
+func (w *World) drop(s *socket, reset bool) {
+	was := s.state
+	s.state = closed
+	switch {
+	case was == connecting || s.broken:
+		s.peer.over = true
+	case reset:
+		s.peer.broken()
+	default:
+		if !s.shut {
+			s.peer.end()
+		}
+		s.peer.gone = true
+	}
+}
