@@ -1,0 +1,99 @@
+package correlate
+
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// orphaned is the rule for T3 and T3i: a stream that is a half-state which no branch of its program
+// handles. One side is closed, the other established or still connecting, and both channels are shut, so
+// nothing will ever move it. The deciding fact between the two is a timer: armed and overdue it is woken
+// for ever (T3), without any it is immortal and costs nothing (T3i).
+func orphaned(in *input) []Finding {
+	if in.After == nil {
+		return nil
+	}
+	var found []Finding
+	for i := range in.After.Streams {
+		s := &in.After.Streams[i]
+		if !isOrphan(s) {
+			continue
+		}
+		if f, ok := in.orphan(s); ok {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// orphan tells the spinning from the idle.
+func (in *input) orphan(s *evidence.Stream) (Finding, bool) {
+	climbed, known := in.climbed(s)
+	timer, overdue := s.Overdue(in.After.At)
+	class := T3
+	if !s.Armed() {
+		class = T3i
+	}
+	f := in.finding(class, s)
+	f.add(orphanFact(s))
+	switch {
+	case overdue && (!known || climbed > 0):
+		f.Timer = &Timer{timer.Name, in.After.At.Sub(timer.Deadline)}
+		f.add(overdueFact(f.Timer))
+		in.addClimb(&f, s)
+		in.addWaits(&f, s)
+	case !s.Armed() && (!known || climbed == 0):
+		f.Idle = true
+		f.add(Fact{
+			Text: "no timer of the stream is armed: nothing will ever wake it", Source: sourceState,
+			weight: 0.7,
+		})
+		in.addClimb(&f, s)
+	case !overdue && s.Armed() && (!known || climbed == 0):
+		f.Idle = true
+		next := s.Next()
+		f.add(Fact{
+			Text: fmt.Sprintf("the %s timer passes in %s; from then on the stream will be woken for ever",
+				next.Name,
+				seconds(next.Deadline.Sub(in.After.At))),
+			Source: sourceState, weight: 0.7,
+		})
+		in.addClimb(&f, s)
+	default:
+		return Finding{}, false
+	}
+	in.addSilence(&f, s)
+	return f, true
+}
+
+// isOrphan is the deciding fact of the rule.
+func isOrphan(s *evidence.Stream) bool {
+	clientClosed, serverClosed := s.ClientState == "CLO", s.ServerState == "CLO"
+	if clientClosed == serverClosed {
+		return false
+	}
+	open := s.ServerState
+	if serverClosed {
+		open = s.ClientState
+	}
+	if open != "EST" && open != "CON" {
+		return false
+	}
+	return s.Request.InShut && s.Request.OutShut && s.Response.InShut && s.Response.OutShut
+}
+
+func orphanFact(s *evidence.Stream) Fact {
+	return Fact{
+		Text: fmt.Sprintf("client side %s, server side %s, both channels shut both ways",
+			s.ClientState, s.ServerState),
+		Source: sourceState, weight: 0.6,
+	}
+}
+
+func overdueFact(t *Timer) Fact {
+	return Fact{
+		Text:   fmt.Sprintf("the %s timer is overdue by %s and still armed", t.Name, seconds(t.Overdue)),
+		Source: sourceState, weight: 0.6,
+	}
+}

@@ -1,0 +1,172 @@
+// Package report writes a diagnosis for people and for programs. The JSON form is a contract (schema 1):
+// keys are never renamed, a key that does not apply is absent, and null means "not observed" and is
+// explained in "unknown".
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+
+	"github.com/whyspin/whyspin/internal/correlate"
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// schema is the version of the JSON form.
+const schema = 1
+
+type document struct {
+	Schema   int       `json:"schema"`
+	Target   target    `json:"target"`
+	Window   window    `json:"window"`
+	Verdict  *string   `json:"verdict"`
+	Threads  []thread  `json:"threads"`
+	Findings []finding `json:"findings"`
+	// Inefficiencies is what costs CPU without being a spin.
+	Inefficiencies []struct{} `json:"inefficiencies"`
+}
+
+type target struct {
+	PID     int    `json:"pid"`
+	Command string `json:"command"`
+	Kind    string `json:"kind"`
+	Version string `json:"version,omitempty"`
+}
+
+type window struct {
+	Seconds float64        `json:"seconds"`
+	Probes  evidence.Hooks `json:"probes"`
+	Unknown []string       `json:"unknown"`
+}
+
+type thread struct {
+	TID             int                        `json:"tid"`
+	CPUShare        evidence.Observed[float64] `json:"cpu_share"`
+	BlockedShare    evidence.Observed[float64] `json:"blocked_share"`
+	WaitsPerSecond  evidence.Observed[float64] `json:"waits_per_second"`
+	ZeroTimeout     evidence.Observed[float64] `json:"zero_timeout_share"`
+	ZeroReturnShare evidence.Observed[float64] `json:"zero_return_share"`
+}
+
+type finding struct {
+	Class      *string  `json:"class"`
+	Name       string   `json:"name"`
+	Confidence float64  `json:"confidence"`
+	Stream     *stream  `json:"stream,omitempty"`
+	FD         *fd      `json:"fd,omitempty"`
+	Timer      *timer   `json:"timer,omitempty"`
+	Evidence   []fact   `json:"evidence"`
+	Unknown    []string `json:"unknown"`
+	Remedy     string   `json:"remedy"`
+}
+
+type stream struct {
+	ID          string  `json:"id"`
+	Frontend    string  `json:"frontend"`
+	Backend     string  `json:"backend,omitempty"`
+	Server      string  `json:"server,omitempty"`
+	Client      string  `json:"client,omitempty"`
+	Upstream    string  `json:"upstream,omitempty"`
+	AgeSeconds  float64 `json:"age_seconds"`
+	ClientState string  `json:"client_state"`
+	ServerState string  `json:"server_state"`
+	Calls       uint64  `json:"calls"`
+}
+
+type fd struct {
+	Number int     `json:"number"`
+	Side   string  `json:"side"`
+	Kind   string  `json:"kind"`
+	State  *string `json:"state"`
+	Mask   string  `json:"mask,omitempty"`
+}
+
+type timer struct {
+	Name           string  `json:"name"`
+	OverdueSeconds float64 `json:"overdue_seconds"`
+}
+
+type fact struct {
+	Fact   string  `json:"fact"`
+	Count  *uint64 `json:"count,omitempty"`
+	Source string  `json:"source"`
+}
+
+// JSON writes the diagnosis as one indented object and a newline.
+func JSON(w io.Writer, d *correlate.Diagnosis) error {
+	doc := document{
+		Schema: schema,
+		Target: target{d.Process.PID, d.Process.Command, string(d.Process.Kind), d.Process.Version},
+		Window: window{round(d.Window.Seconds()), d.Hooks, nonNil(d.Unknown)},
+		// Empty lists are written as such: a program that iterates need not ask first.
+		Threads: []thread{}, Findings: []finding{}, Inefficiencies: []struct{}{},
+	}
+	if d.Verdict != correlate.NotObserved {
+		verdict := string(d.Verdict)
+		doc.Verdict = &verdict
+	}
+	for _, t := range d.Threads {
+		doc.Threads = append(doc.Threads, thread{
+			t.TID, rounded(t.CPU), rounded(t.Slept), rounded(t.Waits), rounded(t.Zero), rounded(t.Empty),
+		})
+	}
+	for i := range d.Findings {
+		doc.Findings = append(doc.Findings, jsonFinding(&d.Findings[i]))
+	}
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(doc)
+}
+
+func jsonFinding(f *correlate.Finding) finding {
+	j := finding{
+		Name: f.Class.Name(), Confidence: round(f.Confidence), Evidence: []fact{}, Unknown: nonNil(f.Unknown),
+		Remedy: f.Remedy,
+	}
+	if f.Class != correlate.Unknown {
+		class := string(f.Class)
+		j.Class = &class
+	}
+	if s := f.Stream; s != nil {
+		j.Stream = &stream{
+			ID: s.ID, Frontend: s.Frontend, Backend: s.Backend, Server: s.Server, Client: s.Client,
+			Upstream: s.Upstream, AgeSeconds: round(s.Age.Seconds()), ClientState: s.ClientState,
+			ServerState: s.ServerState, Calls: s.Calls,
+		}
+	}
+	if d := f.FD; d != nil {
+		j.FD = &fd{Number: d.Number, Side: d.Side, Kind: d.Kind, Mask: d.Mask}
+		if d.State != "" {
+			j.FD.State = &d.State
+		}
+	}
+	if t := f.Timer; t != nil {
+		j.Timer = &timer{t.Name, round(t.Overdue.Seconds())}
+	}
+	for _, e := range f.Evidence {
+		out := fact{Fact: e.Text, Source: e.Source}
+		if n, ok := e.Count.Get(); ok {
+			out.Count = &n
+		}
+		j.Evidence = append(j.Evidence, out)
+	}
+	return j
+}
+
+// round keeps three decimals: what is measured here is not known better.
+func round(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+func rounded(x evidence.Observed[float64]) evidence.Observed[float64] {
+	if v, ok := x.Get(); ok {
+		return evidence.Know(round(v))
+	}
+	return x
+}
+
+func nonNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -1,0 +1,199 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/whyspin/whyspin/internal/correlate"
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden reports")
+
+func spin() *correlate.Diagnosis {
+	return &correlate.Diagnosis{
+		Process: evidence.Process{PID: 4711, Command: "whyspin", Kind: evidence.KindWhyspin,
+			Version: "0.1.0"},
+		Verdict: correlate.Spin, Window: 2 * time.Second, Socket: "/run/whyspin.sock",
+		Hooks: evidence.Hooks{
+			Socket: evidence.Know("tp_btf"), Syscall: evidence.Know("tp_btf"), Files: evidence.Know("iter"),
+		},
+		Streams: evidence.Know(3400),
+		Threads: []correlate.Thread{
+			{
+				TID: 4712, CPU: evidence.Know(0.991), Slept: evidence.Know(0.0),
+				Waits: evidence.Know(350123.4),
+				Zero:  evidence.Know(1.0), Empty: evidence.Know(0.9999),
+			},
+			{TID: 4713, CPU: evidence.Know(0.01), Slept: evidence.Know(0.98)},
+		},
+		Findings: []correlate.Finding{
+			{
+				Class: correlate.T3, Confidence: 0.97,
+				Stream: &evidence.Stream{
+					ID: "0x2a00000003", Frontend: "smtp", Backend: "smtp-out", Server: "mx2",
+					Client:   "192.0.2.7:20639",
+					Upstream: "192.0.2.9:25", Age: 13*time.Hour + 40*time.Minute, ClientState: "CLO",
+					ServerState: "EST", Calls: 310869292,
+				},
+				FD:    &correlate.Descriptor{Number: 1086, Side: "server", Kind: "tcp", State: "ESTABLISHED"},
+				Timer: &correlate.Timer{Name: "tunnel", Overdue: 49140 * time.Second},
+				Evidence: []correlate.Fact{
+					{Text: "client side CLO, server side EST, both channels shut both ways",
+						Source: "runtime API"},
+					{Text: "epoll_wait(timeout=0)=0 by thread 4712", Count: evidence.Know[uint64](700123),
+						Source: "syscall probe"},
+				},
+				Remedy: `echo "shutdown session 0x2a00000003" | socat - /run/whyspin.sock`,
+			},
+			{
+				Class: correlate.T3i, Confidence: 0.9, Idle: true,
+				Stream: &evidence.Stream{ID: "0x2b00000009", ClientState: "CLO", ServerState: "EST",
+					Age: 90 * time.Second},
+				Remedy: "none",
+			},
+		},
+		Unknown: []string{"CPU samples: not taken"},
+	}
+}
+
+func unknownSpin() *correlate.Diagnosis {
+	return &correlate.Diagnosis{
+		Process: evidence.Process{PID: 99, Command: "proxy", Kind: evidence.KindGeneric},
+		Verdict: correlate.Spin, Window: time.Second,
+		Findings: []correlate.Finding{{
+			Class: correlate.Unknown, Confidence: 0.8, Unknown: []string{"the state of its streams"},
+			FD:     &correlate.Descriptor{Number: 7, Side: "client", Kind: "tcp", Mask: "IN|RDHUP x500"},
+			Remedy: "keep the process",
+		}},
+		Threads: []correlate.Thread{{TID: 99}},
+	}
+}
+
+func diagnoses() map[string]*correlate.Diagnosis {
+	healthy := &correlate.Diagnosis{
+		Process: evidence.Process{PID: 4711, Command: "whyspin", Kind: evidence.KindWhyspin},
+		Verdict: correlate.Healthy, Window: 2 * time.Second, Streams: evidence.Know(200),
+		Threads: []correlate.Thread{{
+			TID: 4712, CPU: evidence.Know(0.4), Slept: evidence.Know(0.58), Waits: evidence.Know(9000.0),
+			Zero: evidence.Know(0.1), Empty: evidence.Know(0.05),
+		}},
+	}
+	blind := &correlate.Diagnosis{
+		Process: evidence.Process{PID: 4711, Command: "whyspin", Kind: evidence.KindWhyspin},
+		Verdict: correlate.NotObserved, Unknown: []string{"system calls: no permission to load probes"},
+	}
+	return map[string]*correlate.Diagnosis{
+		"spin": spin(), "unknown": unknownSpin(), "healthy": healthy, "not-observed": blind,
+	}
+}
+
+func TestGoldenReports(t *testing.T) {
+	for name, d := range diagnoses() {
+		for extension, write := range map[string]func(*bytes.Buffer) error{
+			"txt":  func(b *bytes.Buffer) error { return Text(b, d) },
+			"json": func(b *bytes.Buffer) error { return JSON(b, d) },
+		} {
+			t.Run(name+"."+extension, func(t *testing.T) {
+				var got bytes.Buffer
+				if err := write(&got); err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join("testdata", name+"."+extension)
+				if *update {
+					if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(want), got.String()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+// TestKeysOfTheContract compares the keys of a full report with those of the interface document.
+func TestKeysOfTheContract(t *testing.T) {
+	var out bytes.Buffer
+	d := spin()
+	d.Findings[0].FD.Mask = "IN x3"
+	if err := JSON(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(out.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	first := func(key string) map[string]any { return doc[key].([]any)[0].(map[string]any) }
+	f := first("findings")
+	for _, tt := range []struct {
+		object map[string]any
+		keys   string
+	}{
+		{doc, "findings inefficiencies schema target threads verdict window"},
+		{doc["target"].(map[string]any), "command kind pid version"},
+		{doc["window"].(map[string]any), "probes seconds unknown"},
+		{first("threads"),
+			"blocked_share cpu_share tid waits_per_second zero_return_share zero_timeout_share"},
+		{f, "class confidence evidence fd name remedy stream timer unknown"},
+		{f["stream"].(map[string]any),
+			"age_seconds backend calls client client_state frontend id server server_state upstream"},
+		{f["fd"].(map[string]any), "kind mask number side state"},
+		{f["timer"].(map[string]any), "name overdue_seconds"},
+		{f["evidence"].([]any)[1].(map[string]any), "count fact source"},
+	} {
+		if got := sortedKeys(tt.object); got != tt.keys {
+			t.Errorf("keys %q, should be %q", got, tt.keys)
+		}
+	}
+}
+
+func sortedKeys(m map[string]any) string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	for i := range keys {
+		for j := i + 1; j < len(keys); j++ {
+			if keys[j] < keys[i] {
+				keys[i], keys[j] = keys[j], keys[i]
+			}
+		}
+	}
+	return strings.Join(keys, " ")
+}
+
+// TestTextIsNeverLongerThanAScreen has more of everything than can be shown.
+func TestTextIsNeverLongerThanAScreen(t *testing.T) {
+	d := spin()
+	for range 50 {
+		d.Findings = append(d.Findings, d.Findings[1])
+		d.Threads = append(d.Threads, d.Threads[0])
+		d.Unknown = append(d.Unknown, d.Unknown[0])
+		d.Findings[0].Evidence = append(d.Findings[0].Evidence, d.Findings[0].Evidence[1])
+		d.Findings[0].Unknown = append(d.Findings[0].Unknown, "something")
+	}
+	var out bytes.Buffer
+	if err := Text(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "\n"); n > maxLines {
+		t.Errorf("%d lines, should be at most %d", n, maxLines)
+	}
+	if !strings.Contains(out.String(), d.Findings[0].Remedy) {
+		t.Error("the remedy was cut")
+	}
+}

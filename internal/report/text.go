@@ -1,0 +1,228 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/correlate"
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// maxLines is how long the text form gets at most: what fits on a terminal at three in the morning.
+const maxLines = 40
+
+// The shares of the lines: the first finding is told in full, the others in a line each.
+const (
+	maxOthers  = 4
+	maxThreads = 4
+	maxUnknown = 4
+	maxFacts   = 10
+	maxUnseen  = 3
+)
+
+// Text writes the diagnosis for people: the verdict first, at most 40 lines.
+func Text(w io.Writer, d *correlate.Diagnosis) error {
+	p := &printer{}
+	p.headline(d)
+	if len(d.Findings) > 0 {
+		p.finding(&d.Findings[0])
+		p.others(d.Findings[1:])
+	}
+	p.threads(d)
+	p.unknown(d)
+	lines := p.lines
+	if len(lines) > maxLines {
+		lines = append(lines[:maxLines-1], "  ... cut; the whole is in the JSON form (--json)")
+	}
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
+}
+
+type printer struct{ lines []string }
+
+func (p *printer) line(format string, args ...any) {
+	p.lines = append(p.lines, fmt.Sprintf(format, args...))
+}
+
+func (p *printer) headline(d *correlate.Diagnosis) {
+	who := fmt.Sprintf("%s (pid %d)", d.Process.Command, d.Process.PID)
+	switch d.Verdict {
+	case correlate.Spin:
+		p.line("SPIN: %s is kept awake without progress", who)
+	case correlate.Leak:
+		p.line("LEAK: %s keeps what nobody will ever use; it costs no CPU at present", who)
+	case correlate.Configured:
+		p.line("CONFIGURED: %s does not sleep because its configuration says so (busy polling)", who)
+	case correlate.Healthy:
+		p.line("HEALTHY: nothing keeps %s awake without progress", who)
+	default:
+		p.line("NOT OBSERVED: too little could be seen of %s to say whether it spins", who)
+	}
+	streams := ""
+	if n, ok := d.Streams.Get(); ok {
+		streams = fmt.Sprintf("; %d streams", n)
+	}
+	p.line("  watched for %.1f s; %s%s", d.Window.Seconds(), hooks(d.Hooks), streams)
+}
+
+// hooks names what watched.
+func hooks(h evidence.Hooks) string {
+	var names []string
+	add := func(signal string, hook evidence.Observed[string]) {
+		if name, ok := hook.Get(); ok {
+			names = append(names, signal+" by "+name)
+		}
+	}
+	add("system calls", h.Syscall)
+	add("sockets", h.Socket)
+	add("descriptors", h.Files)
+	add("stacks", h.Samples)
+	if len(names) == 0 {
+		return "no probes"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (p *printer) finding(f *correlate.Finding) {
+	p.line("")
+	p.line("%s (confidence %.2f)", title(f), f.Confidence)
+	if s := f.Stream; s != nil {
+		p.line("  stream   %s  client %s, server %s, age %s, %d wakeups", s.ID, s.ClientState, s.ServerState,
+			age(s.Age), s.Calls)
+		p.line("  path     %s -> %s -> %s", or(s.Client, "client unknown"), route(s),
+			or(s.Upstream, "no server"))
+	}
+	if d := f.FD; d != nil {
+		text := fmt.Sprintf("%d, %s side, %s %s", d.Number, d.Side, d.Kind,
+			or(d.State, "(state not observed)"))
+		if d.Mask != "" {
+			text += ", delivered " + d.Mask
+		}
+		p.line("  fd       %s", text)
+	}
+	if t := f.Timer; t != nil {
+		p.line("  timer    %s, overdue by %.1f s", t.Name, t.Overdue.Seconds())
+	}
+	p.line("  because")
+	for i, e := range f.Evidence {
+		if i == maxFacts {
+			p.line("    ... and %d more facts (--json)", len(f.Evidence)-i)
+			break
+		}
+		count := "-"
+		if n, ok := e.Count.Get(); ok {
+			count = fmt.Sprint(n)
+		}
+		p.line("    %10s  %s  [%s]", count, e.Text, e.Source)
+	}
+	for _, u := range f.Unknown[:min(len(f.Unknown), maxUnseen)] {
+		p.line("    %10s  %s", "not seen", u)
+	}
+	p.line("  do       %s", f.Remedy)
+}
+
+func title(f *correlate.Finding) string {
+	if f.Class == correlate.Unknown {
+		return f.Class.Name()
+	}
+	return string(f.Class) + " " + f.Class.Name()
+}
+
+func route(s *evidence.Stream) string {
+	if s.Backend == "" {
+		return s.Frontend
+	}
+	return fmt.Sprintf("%s -> %s/%s", s.Frontend, s.Backend, or(s.Server, "<NOSRV>"))
+}
+
+func (p *printer) others(findings []correlate.Finding) {
+	if len(findings) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%d more", len(findings))
+	for i := range findings {
+		if i == maxOthers {
+			p.line("  ... and %d more (--json)", len(findings)-i)
+			return
+		}
+		f := &findings[i]
+		who := ""
+		if s := f.Stream; s != nil {
+			who = fmt.Sprintf("  stream %s, client %s, server %s, age %s", s.ID, s.ClientState,
+				s.ServerState, age(s.Age))
+		}
+		p.line("  %s (%.2f)%s", title(f), f.Confidence, who)
+	}
+}
+
+func (p *printer) threads(d *correlate.Diagnosis) {
+	if len(d.Threads) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%8s  %6s  %6s  %12s  %12s  %s", "thread", "CPU", "asleep", "waits/s", "timeout 0", "empty")
+	for i, t := range d.Threads {
+		if i == maxThreads {
+			p.line("  ... and %d more threads (--json)", len(d.Threads)-i)
+			return
+		}
+		p.line("%8d  %6s  %6s  %12s  %12s  %s", t.TID, percent(t.CPU), percent(t.Slept), number(t.Waits),
+			percent(t.Zero), percent(t.Empty))
+	}
+}
+
+func (p *printer) unknown(d *correlate.Diagnosis) {
+	if len(d.Unknown) == 0 {
+		return
+	}
+	p.line("")
+	p.line("not observed")
+	for i, u := range d.Unknown {
+		if i == maxUnknown {
+			p.line("  ... and %d more (--json)", len(d.Unknown)-i)
+			return
+		}
+		p.line("  - %s", u)
+	}
+}
+
+// notSeen stands for a number that was not observed.
+const notSeen = "?"
+
+func percent(x evidence.Observed[float64]) string {
+	if v, ok := x.Get(); ok {
+		return fmt.Sprintf("%.1f%%", 100*v)
+	}
+	return notSeen
+}
+
+func number(x evidence.Observed[float64]) string {
+	if v, ok := x.Get(); ok {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return notSeen
+}
+
+// age prints a duration as HAProxy does: the two largest units.
+func age(d time.Duration) string {
+	s := int64(d / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh%dm", s/3600, s%3600/60)
+	}
+	return fmt.Sprintf("%dd%dh", s/86400, s%86400/3600)
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
