@@ -1,0 +1,165 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/sys"
+	"github.com/whyspin/whyspin/internal/target"
+)
+
+// Recording is a window that has begun. End ends it; Close of its Probe throws it away.
+type Recording struct {
+	p     *Probe
+	start ktime.Time
+	// before is what the scheduler said at the start, nil when it could not be read.
+	before *target.Reading
+	// hook is the hook that counts, nil when there is none; closing links detaches it.
+	hook  *hook
+	links []io.Closer
+	// misses is the hook's counter at the start, drained and dropped are the watcher's.
+	misses           uint64
+	drained, dropped uint64
+	// sets are the epoll sets that were declared or found direct, unknown what could not be seen from the
+	// start.
+	sets    map[int]bool
+	unknown []string
+}
+
+// Begin begins a window: it attaches the counter and lets it count. What cannot be attached is missing
+// from the window, which says so. It fails with ErrRecording while another window is open, and with
+// target.ErrGone when the process has ended.
+//
+// Attaching takes some milliseconds, all before the window starts; counting starts and stops at an instant.
+func (p *Probe) Begin() (*Recording, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if p.recording != nil {
+		return nil, ErrRecording
+	}
+	if p.scheduler != nil {
+		if err := p.scheduler.Alive(); err != nil {
+			return nil, fmt.Errorf("beginning a window: %w", err)
+		}
+	}
+	r := &Recording{p: p}
+	if p.counter != nil {
+		p.counter.reset()
+		r.sets = p.directSets(r)
+		for fd := range r.sets {
+			p.counter.declareDirect(fd)
+		}
+		hook, links, err := p.counter.attach()
+		if err == nil {
+			r.hook, r.links, r.misses = hook, links, hook.misses()
+		}
+	}
+	if p.watcher != nil {
+		if err := p.watcher.drain(); err != nil {
+			r.unknown = append(r.unknown, "resets before the window may be in it: "+err.Error())
+		}
+		r.drained, r.dropped = p.watcher.drained, p.watcher.dropped()
+	}
+	r.start = sys.Now()
+	if r.hook != nil {
+		p.counter.count(p.tgid)
+	}
+	r.before = r.readScheduler()
+	p.recording = r
+	return r, nil
+}
+
+// directSets returns the epoll sets whose data hold descriptors: those that were declared, otherwise
+// those that look so.
+func (p *Probe) directSets(r *Recording) map[int]bool {
+	if len(p.direct) > 0 {
+		return maps.Clone(p.direct)
+	}
+	found := map[int]bool{}
+	if p.reader == nil {
+		return found
+	}
+	if _, err := p.readFiles(); err != nil {
+		r.unknown = append(r.unknown, "which descriptors events are about is not known: "+err.Error())
+		return found
+	}
+	for fd, set := range p.sets {
+		if set.direct {
+			found[fd] = true
+		}
+	}
+	return found
+}
+
+func (r *Recording) readScheduler() *target.Reading {
+	if r.p.scheduler == nil {
+		return nil
+	}
+	reading, err := r.p.scheduler.Read()
+	if err != nil {
+		r.unknown = append(r.unknown, "whether the threads slept is not known: "+err.Error())
+		return nil
+	}
+	return reading
+}
+
+// End ends the window and returns what was seen in it: every thread, and every descriptor on which
+// something happened or which is open at the end. Looking at what is open costs about 3 us of CPU time
+// for each descriptor. The Recording cannot be used again.
+func (r *Recording) End() (*evidence.Window, error) { return r.end(true) }
+
+// EndCounts ends the window like End but does not look at what is open: it lists only descriptors on which
+// something happened, and what they are is not observed. For windows that are recorded all the time.
+func (r *Recording) EndCounts() (*evidence.Window, error) { return r.end(false) }
+
+func (r *Recording) end(look bool) (*evidence.Window, error) {
+	p := r.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if p.recording != r {
+		return nil, errors.New("ending a window: it has ended already")
+	}
+	w := &evidence.Window{PID: p.pid, Start: r.start, End: sys.Now()}
+	if r.hook != nil {
+		p.counter.count(0)
+	}
+	after := r.readScheduler()
+	r.detach()
+	p.recording = nil
+	w.Unknown = r.unknown
+	b := &builder{p: p, r: r, w: w}
+	b.build(after, look)
+	return w, nil
+}
+
+// detach detaches the counter. When it returns, no program counts any more.
+func (r *Recording) detach() {
+	if r.hook == nil {
+		return
+	}
+	closeAll(r.links)
+	r.links = nil
+	// A run that began before may still be under way on another CPU. The call fails on kernels with CPUs
+	// that must not be disturbed (nohz_full); there the few microseconds that a run takes are long over
+	// when the counters are read.
+	_ = sys.AwaitPrograms()
+}
+
+// abandon ends the recording without a result.
+func (r *Recording) abandon() {
+	if r.hook != nil {
+		r.p.counter.count(0)
+	}
+	r.detach()
+	r.p.recording = nil
+}
