@@ -268,8 +268,9 @@ func TestTheControlPlaneAnswersWhileEveryWorkerSpins(t *testing.T) {
 	var clients []*net.TCPConn
 	eventually(t, "a stream of every worker to be connecting", func() bool {
 		clients = append(clients, f.dial())
-		return len(f.workersWith(func(v *StreamView) bool { return v.ServerState == stream.Connecting })) ==
-			len(f.engine.workers)
+		return len(f.workersWith(func(v *StreamView) bool {
+			return v.ServerState == stream.Connecting && v.Server.Name == "s1"
+		})) == len(f.engine.workers)
 	})
 	eventually(t, "the other streams to be established", func() bool {
 		return f.inState(stream.Connecting)+f.inState(stream.Established) == len(clients)

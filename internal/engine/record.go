@@ -24,6 +24,8 @@ type Record struct {
 	// Accepted is the wall-clock time of the client's connection.
 	Accepted time.Time
 	Frontend *config.Proxy
+	// Bind is the bind line of the listener that took it.
+	Bind *config.Bind
 	// Backend and Server are nil when the stream had none.
 	Backend *config.Proxy
 	Server  *config.Server
@@ -115,6 +117,7 @@ func (w *worker) record(c *conn) *Record {
 	times := s.Times()
 	r := &Record{
 		Event: RecordEnd, Accepted: sys.WallTime(times.Accepted), Frontend: c.frontend.config,
+		Bind:   c.listener.bind,
 		Client: c.client,
 		Serial: c.serial, Queue: -1, Connect: -1, Total: w.now.Sub(times.Accepted),
 		FromClient: s.Request().Total, ToClient: s.Response().Written, Ending: s.Ending(),

@@ -195,13 +195,16 @@ func (w *worker) sampleIdle(now ktime.Time) {
 
 // idle returns the idle share at now, the wait that is going on included. The worker's lock is held.
 func (w *worker) idle(now ktime.Time) float64 {
-	if began := ktime.Time(w.waitBegan.Load()); began > 0 && now.Sub(began) >= idleEvery {
-		return 1
+	last := w.stats.sampled
+	over := now.Sub(last.at)
+	if over < idleEvery {
+		return last.share
 	}
-	if over := now.Sub(w.stats.sampled.at); over >= idleEvery {
-		return float64(w.stats.blocked-w.stats.sampled.blocked) / float64(over)
+	blocked := w.stats.blocked - last.blocked
+	if began := ktime.Time(w.waitBegan.Load()); began > 0 {
+		blocked += now.Sub(max(began, last.at))
 	}
-	return w.stats.sampled.share
+	return min(1, float64(blocked)/float64(over))
 }
 
 // Totals are the process-wide counters of "show info".

@@ -104,6 +104,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 		return nil, fmt.Errorf("creating the waker of worker %d: %w", index+1, err)
 	}
 	w.now = e.kernel.Now()
+	w.stats.sampled = idleSample{at: w.now, share: 1}
 	if errno := w.register(w.waker, descriptor{kind: kindWaker}, sys.EventIn); errno != 0 {
 		w.close()
 		return nil, fmt.Errorf("registering the waker of worker %d: %w", index+1, errno)

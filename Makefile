@@ -1,0 +1,68 @@
+# whyspin: everything that developers and CI run. "make" alone prints this list.
+
+GO       ?= go
+SEEDS    ?= 2000
+FUZZTIME ?= 1m
+# Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
+TEST_PACKAGES     = haproxy hatop nginx-light redis-server redis-tools socat swaks wrk
+GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
+
+.DEFAULT_GOAL := help
+.PHONY: help build deps test race sim demo bench generate check-generate lint fuzz clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/whyspin, one static binary; needs Go alone
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/whyspin ./cmd/whyspin
+
+deps: ## install what the tests need (Debian packages, Go modules)
+	@tools/packages $(TEST_PACKAGES)
+	$(GO) mod download
+
+test: deps build ## the one test command: unit, scenario, simulation, race, real sockets, golden reports
+	$(GO) vet ./...
+	$(GO) test ./...
+	$(MAKE) --no-print-directory race
+	$(MAKE) --no-print-directory sim
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+race: ## the race detector on engine, control and everything else with goroutines
+	$(GO) test -race -short ./internal/engine ./internal/control ./internal/accesslog ./internal/diagnose \
+		./internal/process ./internal/sim
+
+sim: ## make sim SEEDS=n [FAULT=name] [SEED=s]: the engine in seeded worlds; exit 1 when a rule is broken
+	@mkdir -p bin
+	@$(GO) build -o bin/sim ./tools/sim
+	@bin/sim -seeds $(SEEDS) $(if $(FAULT),-fault $(FAULT)) $(if $(SEED),-seed $(SEED))
+
+demo: build ## the founding case from end to end: bring it back, name it, heal it
+	@bin/whyspin demo
+
+bench: build ## make bench [CASE=row]: CPU per unit of work against HAProxy and nginx
+	@tools/packages haproxy nginx-light libnginx-mod-stream wrk
+	@$(GO) build -o bin/bench ./tools/bench
+	@bin/bench $(if $(CASE),-case $(CASE))
+
+generate: ## compile bpf/ and write the objects and Go code that are committed
+	@tools/packages $(GENERATE_PACKAGES)
+	$(GO) generate ./internal/probe
+
+check-generate: ## prove that the committed objects are those of the sources: same instructions, same types
+	@tools/packages $(GENERATE_PACKAGES)
+	$(GO) run ./tools/checkgenerate
+	$(GO) test -tags clang ./tools/checkgenerate
+
+lint: ## gofmt, go vet, staticcheck, clang-format
+	@tools/packages $(GENERATE_PACKAGES)
+	@test -z "$$(gofmt -l cmd internal tools)" || { gofmt -l cmd internal tools; echo "run gofmt on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	clang-format-19 --dry-run --Werror bpf/*.c bpf/*.h
+
+fuzz: ## fuzz the parsers, FUZZTIME each
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME) ./internal/config
+	$(GO) test -run '^$$' -fuzz Fuzz -fuzztime $(FUZZTIME) ./internal/control
+
+clean: ## remove what was built
+	rm -rf bin
