@@ -1,0 +1,306 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/stream"
+)
+
+const versionAnswer = "2.6.0-whyspin-0.1\n\n"
+
+// The expectations of this table were taken from HAProxy 2.6.12, with its version in place of ours.
+func TestConversations(t *testing.T) {
+	p := start(t, setup{})
+	usage := p.ask("")
+	if !strings.HasPrefix(usage, "Unknown command. Please enter one of the following commands only:\n  ") {
+		t.Fatalf("an empty command answers %q", usage)
+	}
+	const prompted = "\n> 2.6.0-whyspin-0.1\n\n> "
+	tests := []struct{ name, send, want string }{
+		{"one command", "show version\n", versionAnswer},
+		{"more words than needed", "  show   version  extra\n", versionAnswer},
+		{"a line that ends as on Windows", "show version\r\n", versionAnswer},
+		{"two commands in a line", "show version;show version\n", versionAnswer + versionAnswer},
+		{"two lines at once", "show version\nshow version\n", versionAnswer + versionAnswer},
+		{"an empty command between", "show version; ;show version\n", versionAnswer + usage + versionAnswer},
+		{"an empty command at the end", "show version;\n", versionAnswer + usage},
+		{"nothing comes after quit", "show version;quit;show version\n", versionAnswer},
+		{"quit alone", "quit\n", ""},
+		{"a line that is not complete is not carried out", "show version\nshow version", versionAnswer},
+		{"the prompt", "prompt\nshow version\nquit\n", prompted},
+		{"the prompt within a line", "prompt;show version;quit\n", prompted},
+		{"the prompt is a switch", "prompt\nshow version;prompt\nshow version\n", prompted + "\n" +
+			versionAnswer},
+		{"an empty line at the prompt", "prompt\n\nquit\n", "\n> " + usage + "> "},
+		{"a payload that nobody wants", "show version <<\nabc\nshow info\n\nshow version\n",
+			versionAnswer + versionAnswer},
+		{"a payload at the prompt", "prompt\nshow version <<\nabc\n\nquit\n",
+			"\n> + + 2.6.0-whyspin-0.1\n\n> "},
+		{"a glued << is no payload mark", "show version<<\nquit\n", ""},
+		{"set timeout", "set timeout cli 5\n", "\n"},
+		{"set timeout without a delay", "set timeout cli\n", "Expects an integer value.\n\n"},
+		{"set timeout to nothing", "set timeout cli 0\n", "Invalid timeout value.\n\n"},
+		{"set timeout to something", "set timeout cli abc\n", "Invalid timeout value.\n\n"},
+		{"set timeout of something else", "set timeout\n", "'set timeout' only supports 'cli'.\n\n"},
+		{"severity as a number", "set severity-output number;show version;shutdown session\n",
+			"\n[6]: " + versionAnswer + "[3]: Session pointer expected (use 'show sess').\n\n"},
+		{"severity as a word", "set severity-output string;shutdown session\n",
+			"\n[err]: Session pointer expected (use 'show sess').\n\n"},
+		{"severity as something", "set severity-output foo\n",
+			"one of 'none', 'number', 'string' is a required argument\n\n"},
+		{"shutdown session without a session", "shutdown session abc\n",
+			"Session pointer expected (use 'show sess').\n\n"},
+		{"shutdown session of none", "shutdown session 0x100000000\n",
+			"No such session (use 'show sess').\n\n"},
+		{"show spin of something", "show spin foo\n", "'show spin' only supports 'json'.\n\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := p.admin()
+			_, err := io.WriteString(c, test.send)
+			must(t, err)
+			must(t, c.(*net.UnixConn).CloseWrite())
+			answer, err := io.ReadAll(c)
+			must(t, err)
+			got := string(answer)
+			if test.want == "" && strings.Contains(test.send, "<<") {
+				test.want = p.ask("show version<<") // the usage
+			}
+			if got != test.want {
+				t.Errorf("%q is answered\n%q, want\n%q", test.send, got, test.want)
+			}
+		})
+	}
+}
+
+func TestUnknownCommands(t *testing.T) {
+	p := start(t, setup{})
+	const want = "Unknown command, but maybe one of the following ones is a better match:\n" +
+		"  show sess [all|id|susp|older age]*     : report the list of current sessions or dump some\n" +
+		"  help [<command>]                       : list matching or all commands\n" +
+		"  prompt                                 : toggle interactive mode with prompt\n" +
+		"  quit                                   : disconnect\n\n"
+	if got := p.ask("show ses"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestLevels(t *testing.T) {
+	p := start(t, setup{})
+	for command, needs := range map[string]config.Level{
+		"show info": config.LevelUser, "show activity": config.LevelUser, "show version": config.LevelUser,
+		"help": config.LevelUser, "set timeout cli 5": config.LevelUser,
+		"show sess": config.LevelOperator, "show sess all": config.LevelOperator,
+		"show fd":   config.LevelOperator,
+		"show spin": config.LevelOperator, "show spin json": config.LevelOperator,
+		"shutdown session 0x1": config.LevelAdmin,
+	} {
+		for level := config.LevelUser; level <= config.LevelAdmin; level++ {
+			denied := p.askAs(level, command) == "Permission denied\n\n"
+			if denied != (level < needs) {
+				t.Errorf("%q at level %s: denied is %t, it needs %s", command, level, denied, needs)
+			}
+		}
+	}
+}
+
+func TestTCPSocket(t *testing.T) {
+	p := start(t, setup{})
+	c := dial(t, "tcp", p.tcp)
+	answer := exchange(t, c, "show sess\n")
+	want := fmt.Sprintf(": proto=tcpv4 src=%s fe=GLOBAL be=<NONE> srv=<none> ", c.LocalAddr())
+	if !strings.Contains(answer, want) {
+		t.Errorf("the connection should be listed with %q:\n%s", want, answer)
+	}
+}
+
+func TestALineThatIsTooLong(t *testing.T) {
+	p := start(t, setup{})
+	for _, test := range []struct{ name, text string }{
+		{"with an end", "show version " + strings.Repeat("a", 2*maxLine) + "\n"},
+		{"without an end", strings.Repeat("a", 2*maxLine)},
+		{"a long payload", "show version <<\n" + strings.Repeat("a\n", maxLine)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := p.admin()
+			_, err := io.WriteString(c, test.text)
+			must(t, err)
+			must(t, c.(*net.UnixConn).CloseWrite())
+			answer, err := io.ReadAll(c)
+			must(t, err)
+			if !strings.HasSuffix(string(answer), "is too long: it may have up to 16383 bytes.\n\n") {
+				t.Errorf("answered %q", answer)
+			}
+		})
+	}
+	longest := "show version " + strings.Repeat("a", maxLine-1-len("show version "))
+	if got := p.ask(longest[:maxLine-1]); got != versionAnswer {
+		t.Errorf("the longest line is answered %q", got)
+	}
+}
+
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsTimeout = 50 * time.Millisecond }})
+	for _, begin := range []string{"", "prompt\n", "show vers"} {
+		c := p.admin()
+		_, err := io.WriteString(c, begin)
+		must(t, err)
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("after %q the connection was not closed for idleness: %v", begin, err)
+		}
+	}
+	c := p.admin()
+	_, err := io.WriteString(c, "set timeout cli 1h;prompt\n")
+	must(t, err)
+	_, err = io.ReadFull(c, make([]byte, len("\n\n> ")))
+	must(t, err)
+	must(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with a longer timeout the connection should be open: %v", err)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsMaxConn = 2 }})
+	var open []net.Conn
+	for range 2 {
+		c := p.admin()
+		_, err := io.WriteString(c, "prompt\n")
+		must(t, err)
+		_, err = io.ReadFull(c, make([]byte, len("\n> ")))
+		must(t, err)
+		open = append(open, c)
+	}
+	refused, err := io.ReadAll(p.admin())
+	must(t, err)
+	if got := string(refused); got != "Too many connections: 'stats maxconn' allows 2.\n\n" {
+		t.Errorf("the third connection was answered %q", got)
+	}
+	open[0].Close()
+	eventually(t, "the place to be free", func() bool { return len(p.control.allSessions()) < 2 })
+	if got := p.ask("show version"); got != versionAnswer {
+		t.Errorf("after one has left, the next is answered %q", got)
+	}
+}
+
+// A client that does not read must hold nothing: neither the engine, nor other clients, nor its own place
+// for ever.
+func TestAClientThatDoesNotRead(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsTimeout = 200 * time.Millisecond }},
+		section{proxy: config.Proxy{Name: "smtp"}, servers: []string{greets(t)}})
+	for range 100 {
+		p.established("smtp")
+	}
+	lazy := p.admin()
+	_, err := io.WriteString(lazy, strings.Repeat("show sess all;", 1000)+"show version\n")
+	must(t, err)
+	eventually(t, "the lazy client's answer to be stuck", func() bool {
+		before := p.control.session(1)
+		return before != nil && before.written.Load() > 64<<10
+	})
+	began := time.Now()
+	if n := strings.Count(p.ask("show sess"), "fe=smtp"); n != 100 {
+		t.Errorf("another client is shown %d of 100 streams", n)
+	}
+	p.established("smtp").Close()
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("others had to wait %v", took)
+	}
+	eventually(t, "the lazy client to be given up", func() bool { return p.control.session(1) == nil })
+}
+
+func TestClosingEndsEveryConnection(t *testing.T) {
+	p := start(t, setup{})
+	c := p.admin()
+	_, err := io.WriteString(c, "prompt\n")
+	must(t, err)
+	_, err = io.ReadFull(c, make([]byte, len("\n> ")))
+	must(t, err)
+	p.control.Close()
+	if _, err := io.ReadAll(c); err != nil {
+		t.Errorf("the connection was not closed: %v", err)
+	}
+	if _, err := net.Dial("unix", p.sockets[config.LevelAdmin]); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the socket should refuse: %v", err)
+	}
+	p.control.Close() // a second time is harmless
+}
+
+func TestShutdownSession(t *testing.T) {
+	p := start(t, setup{}, section{proxy: config.Proxy{Name: "smtp"}, servers: []string{greets(t)}})
+	client := p.established("smtp")
+	v := p.await("smtp", stream.Established)
+	if got := p.askAs(config.LevelOperator, "shutdown session "+v.ID); got != "Permission denied\n\n" {
+		t.Errorf("an operator is answered %q", got)
+	}
+	if got := p.ask("shutdown session " + v.ID); got != "\n" {
+		t.Errorf("the kill is answered %q", got)
+	}
+	if _, err := io.ReadAll(client); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client's connection was not closed: %v", err)
+	}
+	eventually(t, "the stream to be gone", func() bool { return p.engine.Streams() == 0 })
+	if got := p.ask("shutdown session " + v.ID); got != "No such session (use 'show sess').\n\n" {
+		t.Errorf("the kill of a session that is gone is answered %q", got)
+	}
+}
+
+func TestShutdownOfARuntimeAPISession(t *testing.T) {
+	p := start(t, setup{})
+	victim := p.admin()
+	_, err := io.WriteString(victim, "prompt\n")
+	must(t, err)
+	_, err = io.ReadFull(victim, make([]byte, len("\n> ")))
+	must(t, err)
+	if got := p.ask("shutdown session 0x1"); got != "\n" {
+		t.Errorf("the kill is answered %q", got)
+	}
+	if _, err := io.ReadAll(victim); err != nil {
+		t.Errorf("the victim's connection was not closed: %v", err)
+	}
+}
+
+// failing is a listener that has no descriptor for another connection.
+type failing struct {
+	net.Listener
+	calls atomic.Int64
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	f.calls.Add(1)
+	return nil, syscall.EMFILE
+}
+
+func (f *failing) Addr() net.Addr { return &net.UnixAddr{Name: "/run/api", Net: "unix"} }
+
+func TestAnErrorOfAcceptThatLasts(t *testing.T) {
+	alerts := make(chan string, 100)
+	s := &Server{done: make(chan struct{}), options: Options{Alert: func(m string) { alerts <- m }}}
+	f := &failing{}
+	ended := make(chan struct{})
+	began := time.Now()
+	go func() {
+		s.accept(listener{Listener: f})
+		close(ended)
+	}()
+	eventually(t, "it to be tried again", func() bool { return f.calls.Load() >= 3 })
+	if took := time.Since(began); took < 2*acceptPause {
+		t.Errorf("two more attempts came within %v, there should be %v between them", took, acceptPause)
+	}
+	close(s.done)
+	<-ended
+	const want = "stats socket /run/api: cannot accept, tries again every 100ms: too many open files"
+	if alert := <-alerts; alert != want || len(alerts) > 0 {
+		t.Errorf("the operator was told %q and %d times more, want %q once", alert, len(alerts), want)
+	}
+}
