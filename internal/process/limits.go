@@ -1,0 +1,116 @@
+package process
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// What a process needs descriptors for, besides two for each stream.
+const (
+	descriptorsPerStream = 2
+	// descriptorsPerWorker: its epoll set and its waker.
+	descriptorsPerWorker = 2
+	// descriptorsPerCPU: the perf event by which a diagnosis takes samples.
+	descriptorsPerCPU = 1
+	// otherDescriptors: the standard streams, the Go runtime's poller, the programs, maps and links of the
+	// probes, which are about thirty, and files that are read for a moment.
+	otherDescriptors = 64
+)
+
+// mostConns is the limit of connections when the configuration gives none and the descriptor limit is very
+// high, as it is in many containers: a proxy with more than that is configured.
+const mostConns = 1 << 18
+
+// Defaults of HAProxy for a Config that does not set them.
+const defaultStatsMaxConn = 10
+
+// reserve is the number of descriptors that are not for streams.
+func reserve(c *config.Config, workers int) int {
+	n := otherDescriptors + workers*descriptorsPerWorker + runtime.NumCPU()*descriptorsPerCPU
+	logs := map[config.Address]bool{}
+	for _, p := range c.Proxies {
+		n += len(p.Binds)
+		for i := range p.Logs {
+			logs[p.Logs[i].Address] = true
+		}
+	}
+	for i := range c.Global.Logs {
+		logs[c.Global.Logs[i].Address] = true
+	}
+	stats := c.Global.StatsMaxConn
+	if stats == 0 {
+		stats = defaultStatsMaxConn
+	}
+	// One connection more is accepted to be refused.
+	return n + len(logs) + len(c.Global.StatsSockets) + stats + 1
+}
+
+// descriptorLimit is the kernel's limit of descriptors: its value now, and the attempt to raise it.
+type descriptorLimit interface {
+	now() (uint64, error)
+	raise(to uint64) (uint64, error)
+}
+
+type kernelLimit struct{}
+
+func (kernelLimit) now() (uint64, error)               { return sys.OpenFileLimit() }
+func (kernelLimit) raise(least uint64) (uint64, error) { return sys.RaiseOpenFileLimit(least) }
+
+// limitConns fits the limit of connections to that of descriptors.
+func (p *Prepared) limitConns() error {
+	g := &p.config.Global
+	var warning string
+	var err error
+	p.MaxConn, warning, err = fit(g.MaxConn, reserve(p.config, p.Workers), g.ULimitN, kernelLimit{})
+	if err != nil {
+		return err
+	}
+	if warning != "" {
+		p.Warnings = append(p.Warnings, warning)
+	}
+	p.MaxSockets = p.MaxConn*descriptorsPerStream + reserve(p.config, p.Workers)
+	return nil
+}
+
+// fit returns the limit of connections: the one asked for, lowered if descriptors do not suffice and the
+// limit cannot be raised; without one, as many as descriptors allow. asked is "ulimit-n", 0 when not given.
+func fit(maxConn, reserve, asked int, limit descriptorLimit) (conns int, warning string, err error) {
+	have, err := limit.now()
+	if err != nil {
+		return 0, "", err
+	}
+	need := maxConn*descriptorsPerStream + reserve
+	var raising error
+	if target := uint64(max(need, asked)); maxConn > 0 || asked > 0 {
+		var raised uint64
+		if raised, raising = limit.raise(target); raising == nil {
+			have = max(have, raised)
+		}
+	}
+	most := 0
+	if have > uint64(reserve) {
+		most = int((have - uint64(reserve)) / descriptorsPerStream)
+	}
+	switch {
+	case most < 1:
+		return 0, "", fmt.Errorf("the limit of %d descriptors does not suffice for a single connection,"+
+			" since %d are needed besides: raise it (ulimit -n, or LimitNOFILE= of the unit)", have, reserve)
+	case maxConn == 0:
+		return min(most, mostConns), "", nil
+	case maxConn > most:
+		return most, fmt.Sprintf("maxconn %d needs %d descriptors, but the process may have only %d and may"+
+			" not raise that%s: maxconn is lowered to %d (ulimit -n, or LimitNOFILE= of the unit, raise it)",
+			maxConn, need, have, because(raising), most), nil
+	}
+	return maxConn, "", nil
+}
+
+func because(err error) string {
+	if err == nil {
+		return ", for which it lacks CAP_SYS_RESOURCE"
+	}
+	return fmt.Sprintf(" (%v)", err)
+}

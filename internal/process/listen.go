@@ -1,0 +1,124 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/engine"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// firstFreePort is the lowest port that needs no privilege, unless net.ipv4.ip_unprivileged_port_start says
+// otherwise.
+const firstFreePort = 1024
+
+// statsBacklog is the queue of connections that wait for the runtime API. They are few, and a client should
+// rather be refused than wait long.
+const statsBacklog = 32
+
+// listen opens every listener of the configuration.
+func (p *Prepared) listen(l lookup) error {
+	var wrong []error
+	for _, proxy := range p.config.Proxies {
+		if !proxy.IsFrontend || proxy.Disabled {
+			continue
+		}
+		for _, bind := range proxy.Binds {
+			fd, err := p.open(l, &bind.Address, &bind.Unix, sys.ListenOptions{
+				Backlog: p.backlog(proxy, bind), V6Only: bind.V6Only, V4V6: bind.V4V6,
+				KeepAlive: proxy.ClientKeepAlive,
+			})
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: frontend %q: %w", bind.Position, proxy.Name, err))
+				continue
+			}
+			p.Listeners = append(p.Listeners, engine.Listener{FD: fd, Proxy: proxy, Bind: bind})
+		}
+	}
+	for i := range p.config.Global.StatsSockets {
+		s := &p.config.Global.StatsSockets[i]
+		fd, err := p.open(l, &s.Address, &s.Unix, sys.ListenOptions{Backlog: statsBacklog})
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: stats socket: %w", s.Position, err))
+			continue
+		}
+		p.StatsSockets = append(p.StatsSockets, StatsSocket{FD: fd, Config: s})
+	}
+	return errors.Join(wrong...)
+}
+
+// backlog is the queue length of a listener: as configured, or the number of connections the frontend takes,
+// as in HAProxy.
+func (p *Prepared) backlog(proxy *config.Proxy, bind *config.Bind) int {
+	for _, n := range [...]int{bind.Backlog, proxy.Backlog, proxy.MaxConn} {
+		if n > 0 {
+			return n
+		}
+	}
+	return max(p.MaxConn, 1)
+}
+
+// open opens one listener, or takes the one that was inherited.
+func (p *Prepared) open(
+	l lookup, a *config.Address, u *config.UnixAttributes, o sys.ListenOptions,
+) (int, error) {
+	if a.Kind == config.AddressFD {
+		return a.FD, sys.InheritedListener(a.FD)
+	}
+	at, err := l.address(a)
+	if err != nil {
+		return -1, err
+	}
+	o.Mode = u.Mode
+	if o.UID, o.GID, err = ownerOf(u); err != nil {
+		return -1, err
+	}
+	fd, err := sys.Listen(at, o)
+	if err != nil {
+		return -1, withRemedy(at, err)
+	}
+	if a.Kind == config.AddressUnix && !a.Abstract {
+		p.created = append(p.created, a.Path)
+	}
+	return fd, nil
+}
+
+// withRemedy adds to an error of listening what to do about it.
+func withRemedy(at sys.Address, err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission) && !at.IsUnix() && at.IP.Port() < firstFreePort:
+		return fmt.Errorf("%w (ports below %d take root or CAP_NET_BIND_SERVICE)", err, firstFreePort)
+	case errors.Is(err, syscall.EADDRINUSE) && !at.IsUnix():
+		return fmt.Errorf("%w (another process listens there: see ss -ltnp)", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w (no interface of this machine has that address)", err)
+	}
+	return err
+}
+
+// ownerOf returns the owner of a unix socket file, -1 for what is to stay.
+func ownerOf(u *config.UnixAttributes) (uid, gid int, err error) {
+	uid, gid = u.UID, u.GID
+	if u.User != "" {
+		if uid, _, err = findUser(u.User); err != nil {
+			return 0, 0, err
+		}
+	}
+	if u.Group != "" {
+		if gid, err = findGroup(u.Group); err != nil {
+			return 0, 0, err
+		}
+	}
+	return uid, gid, nil
+}
+
+// removeSocket removes the file of a unix socket, if it is one.
+func removeSocket(file string) {
+	if info, err := os.Lstat(file); err == nil && info.Mode()&os.ModeSocket != 0 {
+		// What cannot be removed is replaced by the next start.
+		_ = os.Remove(file)
+	}
+}

@@ -1,0 +1,102 @@
+// Package process is the life of the process around the proxy: opening what it needs while it still may,
+// giving up its privileges, going to the background, signals, and telling whoever started it.
+//
+// The order in which main uses it matters:
+//
+//	startup := BeginStartup()      who wants to hear how the start goes
+//	prepared := Prepare(config)    sockets, names, limits, users
+//	...                            log targets are opened, probes are loaded: both need rights, and /dev
+//	prepared.WritePIDFile()
+//	prepared.DropPrivileges()      no way back from here
+//	...                            engine, runtime API
+//	startup.Ready()
+//	signals.Run(...)               until the end
+package process
+
+import (
+	"errors"
+	"runtime"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/engine"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// The exit codes of "whyspin run".
+const (
+	// ExitOK is an end that was asked for.
+	ExitOK = 0
+	// ExitFailure is a start that failed, or an end that was not asked for.
+	ExitFailure = 1
+)
+
+// Prepared is what a configuration needs of the system, opened.
+type Prepared struct {
+	// Listeners are for engine.Options, StatsSockets for the runtime API. Whoever takes them owns them.
+	Listeners    []engine.Listener
+	StatsSockets []StatsSocket
+	// Workers is the number of workers to run, MaxConn the limit of client connections that the descriptor
+	// limit allows, MaxSockets the number of descriptors needed for that.
+	Workers, MaxConn, MaxSockets int
+	// Warnings are sentences about what is not as the configuration asks.
+	Warnings []string
+
+	config   *config.Config
+	servers  map[*config.Server]sys.Address
+	identity identity
+	created  []string // unix socket files
+}
+
+// StatsSocket is an open socket of a "stats socket" line.
+type StatsSocket struct {
+	FD     int
+	Config *config.StatsSocket
+}
+
+// Prepare opens the listeners, resolves the names of servers and users, and fits the limit of connections
+// to that of descriptors. It reports everything that is wrong at once, and has then left nothing open.
+func Prepare(c *config.Config) (*Prepared, error) {
+	return prepare(c, systemLookup)
+}
+
+func prepare(c *config.Config, l lookup) (*Prepared, error) {
+	p := &Prepared{config: c, servers: map[*config.Server]sys.Address{}, Workers: workers(c)}
+	var wrong []error
+	note := func(err error) {
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	note(p.findIdentity())
+	note(p.limitConns())
+	note(p.listen(l))
+	note(p.resolveServers(l))
+	if err := errors.Join(wrong...); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// workers is the number of workers: as configured, or one for each CPU that the process may run on.
+func workers(c *config.Config) int {
+	if c.Global.NbThread > 0 {
+		return min(c.Global.NbThread, engine.MaxWorkers)
+	}
+	return min(runtime.NumCPU(), engine.MaxWorkers)
+}
+
+// Close closes the sockets that nobody has taken over and removes the files of the unix sockets among them.
+// It is for a start that failed.
+func (p *Prepared) Close() {
+	for _, l := range p.Listeners {
+		sys.Linux{}.Close(l.FD)
+	}
+	for _, s := range p.StatsSockets {
+		sys.Linux{}.Close(s.FD)
+	}
+	for _, file := range p.created {
+		removeSocket(file)
+	}
+	p.Listeners, p.StatsSockets, p.created = nil, nil, nil
+}
