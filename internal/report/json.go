@@ -170,3 +170,12 @@ func nonNil(list []string) []string {
 	}
 	return list
 }
+
+// Line returns a finding as one line of JSON, in the form of the "findings" of a report.
+func Line(f *correlate.Finding) string {
+	text, err := json.Marshal(jsonFinding(f))
+	if err != nil {
+		panic("BUG: a finding that is not JSON: " + err.Error())
+	}
+	return string(text)
+}

@@ -1,0 +1,172 @@
+// Package diagnose makes one diagnosis: it plans what can be seen of a process, watches it for a window of
+// time, asks it for its state, and lets package correlate decide. Supervisor does the same inside the
+// proxy, for its own streams.
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/correlate"
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/probe"
+	"github.com/whyspin/whyspin/internal/target"
+)
+
+// Options say whom to diagnose and for how long.
+type Options struct {
+	// PID is the process; 0 means: the one that answers on Socket.
+	PID int
+	// Socket is the address of its runtime API; empty means: find it.
+	Socket string
+	// For is how long to watch.
+	For time.Duration
+}
+
+// The shortest and the longest window. Below the one there is too little to count; above the other a
+// verdict that takes so long helps nobody.
+const (
+	MinWindow = 10 * time.Millisecond
+	MaxWindow = time.Hour
+)
+
+// ErrStopped is the error for a process that cannot run, so that nothing can be seen of it.
+var ErrStopped = errors.New("it is stopped and makes no calls, so nothing can be said of it")
+
+// Run makes one diagnosis of another process.
+func Run(ctx context.Context, o Options) (*correlate.Diagnosis, error) {
+	c := &evidence.Case{}
+	a, err := identify(ctx, &o, c)
+	if err != nil {
+		return nil, err
+	}
+	if a.Address == "" {
+		return run(ctx, o, c, nil)
+	}
+	return run(ctx, o, c, func(ctx context.Context) (*evidence.Snapshot, error) { return a.State(ctx) })
+}
+
+// stateFunc asks the process for its state.
+type stateFunc func(context.Context) (*evidence.Snapshot, error)
+
+// run watches the process. A part of the evidence that cannot be had is missing from the case, which says so.
+func run(ctx context.Context, o Options, c *evidence.Case, state stateFunc) (*correlate.Diagnosis, error) {
+	if state != nil {
+		c.Before = ask(ctx, c, state, "before the window")
+	}
+	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before)})
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	// Resets are wanted but not needed: why they are missing is in the window.
+	_ = p.WatchResets()
+	if err := watch(ctx, p, o.For, c); err != nil {
+		return nil, err
+	}
+	if state != nil && c.Before != nil {
+		c.After = ask(ctx, c, state, "after the window")
+	}
+	if err := running(o.PID); err != nil {
+		return nil, err
+	}
+	return correlate.Correlate(c), nil
+}
+
+// watch records the kernel's view for a while.
+func watch(ctx context.Context, p *probe.Probe, length time.Duration, c *evidence.Case) error {
+	r, err := p.Begin()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(length):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.Window, err = r.End()
+	return err
+}
+
+// ask asks for the state and notes when there is no answer.
+func ask(ctx context.Context, c *evidence.Case, state stateFunc, when string) *evidence.Snapshot {
+	s, err := state(ctx)
+	if err != nil {
+		c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams %s: %v", when, err))
+		return nil
+	}
+	return s
+}
+
+// workerSets are the epoll sets that the process says are its workers'.
+func workerSets(s *evidence.Snapshot) []int {
+	if s == nil {
+		return nil
+	}
+	var sets []int
+	for _, w := range s.Workers {
+		sets = append(sets, w.EpollFD)
+	}
+	return sets
+}
+
+// identify finds out who is to be diagnosed and how to ask it.
+func identify(ctx context.Context, o *Options, c *evidence.Case) (target.API, error) {
+	a := target.API{Address: o.Socket}
+	var info target.Info
+	if o.Socket != "" {
+		var err error
+		if info, err = a.Info(ctx); err != nil {
+			return a, err
+		}
+		if o.PID == 0 {
+			o.PID = info.PID
+		}
+	}
+	if err := running(o.PID); err != nil {
+		return a, err
+	}
+	var err error
+	if c.Process, err = target.Identify(o.PID); err != nil {
+		return a, err
+	}
+	if o.Socket == "" {
+		if a, info, err = target.FindAPI(ctx, o.PID); err != nil {
+			c.Unknown = append(c.Unknown,
+				fmt.Sprintf("the state of its streams: %v; name the socket with --socket", err))
+			return target.API{}, nil
+		}
+	}
+	c.Process.Kind, c.Process.Version, c.Socket = info.Kind, info.Version, a.Address
+	if info.Kind != evidence.KindWhyspin {
+		c.Unknown = append(c.Unknown,
+			fmt.Sprintf("the state of its streams: reading that of a %s is not built yet",
+				info.Kind))
+		return target.API{}, nil
+	}
+	return a, nil
+}
+
+// running returns ErrStopped, in words that tell what to do, for a process that cannot run.
+func running(pid int) error {
+	s, err := target.OpenScheduler(pid)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r, err := s.Read()
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.State == target.StateStopped:
+		return fmt.Errorf("process %d: %w; let it go on with: kill -CONT %d", pid, ErrStopped, pid)
+	case r.State == target.StateTraced:
+		return fmt.Errorf("process %d: %w: a debugger or tracer holds it", pid, ErrStopped)
+	case !r.State.Runs():
+		return fmt.Errorf("process %d: %w", pid, target.ErrGone)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/target"
+)
+
+// proxy is a private whyspin, run as a process of its own.
+type proxy struct {
+	command *exec.Cmd
+	api     target.API
+	output  *tail
+	ended   chan struct{}
+	err     error // of the process, once ended is closed
+}
+
+// tail keeps the end of what a process prints, for when it fails.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const tailBytes = 8 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if over := len(t.text) - tailBytes; over > 0 {
+		t.text = t.text[over:]
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.text))
+}
+
+// startProxy runs the program with a configuration and waits until its stats socket answers.
+func startProxy(ctx context.Context, program, directory, configuration, socket string) (*proxy, error) {
+	file := filepath.Join(directory, "proxy.cfg")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the configuration: %w", err)
+	}
+	p := &proxy{api: target.API{Address: socket}, output: &tail{}, ended: make(chan struct{})}
+	p.command = exec.Command(program, "run", "--allow-faults", "-f", file)
+	p.command.Stdout, p.command.Stderr = p.output, p.output
+	// The proxy must not outlive this process, however that ends.
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.command.Start(); err != nil {
+		return nil, fmt.Errorf("starting the proxy: %w", err)
+	}
+	go func() {
+		p.err = p.command.Wait()
+		close(p.ended)
+	}()
+	err := until(ctx, startPatience, "the proxy to answer on its stats socket", func() (bool, error) {
+		if err := p.alive(); err != nil {
+			return false, err
+		}
+		_, err := p.api.Info(ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// startPatience and stopPatience bound the life cycle of the private proxy.
+const (
+	startPatience = 20 * time.Second
+	stopPatience  = 10 * time.Second
+)
+
+func (p *proxy) pid() int { return p.command.Process.Pid }
+
+// alive reports why the proxy has ended, nil while it runs.
+func (p *proxy) alive() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("the proxy has ended (%v) and said:\n%s", p.err, p.output)
+	default:
+		return nil
+	}
+}
+
+// stop ends the proxy: politely, and after a while with force.
+func (p *proxy) stop() {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(stopPatience):
+		_ = p.command.Process.Kill()
+		<-p.ended
+	}
+}
+
+// cpu is the CPU time that the proxy has used.
+func (p *proxy) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid()))
+	if err != nil {
+		return 0, fmt.Errorf("reading the CPU time of the proxy: %w", err)
+	}
+	// The name, in parentheses, may hold anything; the fields after it are numbered from 3.
+	_, rest, ok := strings.Cut(string(text[bytes.LastIndexByte(text, ')'):]), " ")
+	fields := strings.Fields(rest)
+	const utime, stime = 14 - 3, 15 - 3
+	if !ok || len(fields) <= stime {
+		return 0, errors.New("reading the CPU time of the proxy: its stat has an unknown form")
+	}
+	user, err1 := strconv.ParseInt(fields[utime], 10, 64)
+	system, err2 := strconv.ParseInt(fields[stime], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("reading the CPU time of the proxy: %w", err)
+	}
+	const tick = time.Second / 100 // USER_HZ
+	return time.Duration(user+system) * tick, nil
+}
+
+// usage is what the proxy did over a time.
+type usage struct {
+	cpu   float64 // of one CPU
+	over  time.Duration
+	waits evidence.Waits
+	calls uint64 // reads and writes on proxied descriptors
+	tiny  uint64 // of these, with at most 16 bytes
+}
+
+// measure watches the proxy for a while, by its CPU time and its own counters.
+func (p *proxy) measure(ctx context.Context, over time.Duration) (usage, error) {
+	cpu0, err := p.cpu()
+	if err != nil {
+		return usage{}, err
+	}
+	before, err := p.api.State(ctx)
+	if err != nil {
+		return usage{}, err
+	}
+	select {
+	case <-time.After(over):
+	case <-ctx.Done():
+		return usage{}, ctx.Err()
+	}
+	cpu1, err := p.cpu()
+	if err != nil {
+		return usage{}, err
+	}
+	after, err := p.api.State(ctx)
+	if err != nil {
+		return usage{}, err
+	}
+	u := usage{over: after.At.Sub(before.At)}
+	u.cpu = float64(cpu1-cpu0) / float64(u.over)
+	for i := range after.Workers {
+		a, b := &after.Workers[i], &before.Workers[i]
+		for t := range a.Waits {
+			for r := range a.Waits[t] {
+				u.waits[t][r] += a.Waits[t][r] - b.Waits[t][r]
+			}
+		}
+		u.calls += a.Read.Calls + a.Write.Calls - b.Read.Calls - b.Write.Calls
+		u.tiny += a.Read.Tiny + a.Write.Tiny - b.Read.Tiny - b.Write.Tiny
+	}
+	return u, nil
+}
+
+// pollEvery is how often a condition is looked at.
+const pollEvery = 20 * time.Millisecond
+
+// until waits for a condition.
+func until(ctx context.Context, patience time.Duration, what string, condition func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		done, err := condition()
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(pollEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("waited %v in vain for %s", patience, what)
+		}
+	}
+}
