@@ -91,20 +91,32 @@ func (ids kernelIDs) left(t *testing.T) (names []string) {
 // links counts the links to programs of the probe.
 func (ids kernelIDs) links(t *testing.T) (n int) {
 	t.Helper()
+	for {
+		n, err := ids.countLinks()
+		// Another process is just making a link: the kernel has no complete list at this moment.
+		if errors.Is(err, syscall.EAGAIN) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+}
+
+func (ids kernelIDs) countLinks() (n int, err error) {
 	all := link.Iterator{}
+	defer all.Close()
 	for all.Next() {
 		info, err := all.Link.Info()
 		if err != nil {
-			t.Fatal(err)
+			return 0, err
 		}
 		if _, ok := ids.programs[info.Program]; ok {
 			n++
 		}
 	}
-	if err := all.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return n, all.Err()
 }
 
 // TestManyWindowsLeaveNothing records two hundred windows in a row on one probe, each exact, and closes it.
