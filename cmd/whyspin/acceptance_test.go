@@ -321,8 +321,8 @@ func (s *site) processState() byte {
 	return text[bytes.LastIndexByte(text, ')')+2]
 }
 
-// TestDiagnoseWithoutATargetTakesTheOnlyProxy: with several on the machine, as while the tests of other packages run,
-// it takes none of them and lists them all.
+// TestDiagnoseWithoutATargetTakesTheOnlyProxy: with several on the machine, as while the tests of other
+// packages run, it takes none of them and lists them all.
 func TestDiagnoseWithoutATargetTakesTheOnlyProxy(t *testing.T) {
 	s := startSite(t)
 	pid := fmt.Sprint(s.Process.Pid)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/whyspin/whyspin/internal/accesslog"
 	"github.com/whyspin/whyspin/internal/config"
@@ -17,6 +19,7 @@ import (
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/probe"
 	"github.com/whyspin/whyspin/internal/process"
+	"github.com/whyspin/whyspin/internal/report"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -97,7 +100,9 @@ type service struct {
 	probe      *probe.Probe
 	blind      error // why there is no probe
 	engine     *engine.Engine
+	users      control.Users
 	control    *control.Server
+	admin      *control.Admin
 	supervisor *diagnose.Supervisor
 	stop       context.CancelFunc // of the supervisor
 	supervised chan struct{}
@@ -111,6 +116,11 @@ func (p *service) start() error {
 	}
 	if p.log, err = accesslog.New(accesslog.Options{Config: p.config, Resolve: process.Resolve}); err != nil {
 		return err
+	}
+	if file := p.config.Global.Whyspin.AdminAuth; file != "" {
+		if p.users, err = control.ReadUsers(file); err != nil {
+			return err
+		}
 	}
 	p.loadProbes()
 	if err := p.prepared.WritePIDFile(); err != nil {
@@ -128,6 +138,7 @@ func (p *service) start() error {
 	}
 	p.engine.Start()
 	p.control.Start()
+	p.startAdmin()
 	p.supervise()
 	p.note(accesslog.Notice, "whyspin %s started with %d workers, maxconn %d, probes: %s", version,
 		p.prepared.Workers,
@@ -233,6 +244,27 @@ func (p *service) startControl() error {
 	return err
 }
 
+// startAdmin serves the HTTP endpoints, if they are asked for.
+func (p *service) startAdmin() {
+	if p.prepared.Admin == nil {
+		return
+	}
+	p.admin = control.NewAdmin(control.AdminOptions{
+		Engine: p.engine, Listener: p.prepared.Admin, Users: p.users, Findings: p.supervisor.Counts,
+		Diagnose: func(ctx context.Context, window time.Duration) ([]byte, error) {
+			d, err := p.supervisor.Diagnose(ctx, window)
+			if err != nil {
+				return nil, err
+			}
+			var text bytes.Buffer
+			err = report.JSON(&text, d)
+			return text.Bytes(), err
+		},
+	})
+	p.prepared.Admin = nil
+	p.admin.Start()
+}
+
 func (p *service) supervise() {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop, p.supervised = stop, make(chan struct{})
@@ -247,6 +279,9 @@ func (p *service) end() {
 	if p.stop != nil {
 		p.stop()
 		<-p.supervised
+	}
+	if p.admin != nil {
+		p.admin.Close()
 	}
 	if p.control != nil {
 		p.control.Close()

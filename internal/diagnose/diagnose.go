@@ -84,7 +84,9 @@ func watch(ctx context.Context, p *probe.Probe, length time.Duration, c *evidenc
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
-		return ctx.Err()
+		// The window is given up, and has to be closed all the same: a probe records one at a time.
+		_, err = r.EndCounts()
+		return errors.Join(ctx.Err(), err)
 	}
 	c.Window, err = r.End()
 	return err

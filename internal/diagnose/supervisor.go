@@ -3,6 +3,7 @@ package diagnose
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"sync"
 	"time"
@@ -49,11 +50,15 @@ type Supervisor struct {
 	// Abort ends the process with a core dump; it does not return.
 	Abort func()
 
+	// recording is held during a window: the probe records one at a time.
+	recording sync.Mutex
+
 	mu       sync.Mutex
 	window   *evidence.Window // the last duty window
 	compared comparison
 	findings []Found
 	count    uint64
+	classes  map[string]uint64
 }
 
 // Found is a finding with its moment and a number.
@@ -101,6 +106,8 @@ func (s *Supervisor) dutyWindow(ctx context.Context, length time.Duration) {
 	if s.Probe == nil {
 		return
 	}
+	s.recording.Lock()
+	defer s.recording.Unlock()
 	before := s.ledger()
 	r, err := s.Probe.Begin()
 	if err != nil {
@@ -152,32 +159,59 @@ func waitsOf(w *evidence.Window, tid, fd int) *evidence.Waits {
 // suspect diagnoses the proxy because of a suspicion. Further suspicions that came meanwhile are about the
 // same state.
 func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
-	c := &evidence.Case{Before: s.Engine.State()}
-	c.Process = c.Before.Process
-	if s.Probe != nil && s.Tracing != config.TracingOff {
-		if err := watch(ctx, s.Probe, suspicionFor, c); err != nil {
-			c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", err))
-		}
-	} else {
-		c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %s", s.blindness()))
-		select {
-		case <-time.After(suspicionFor):
-		case <-ctx.Done():
-		}
+	d, err := s.Diagnose(ctx, suspicionFor)
+	if err != nil {
+		return // the proxy is being stopped
 	}
-	c.After = s.Engine.State()
 	for len(s.Engine.Suspicions()) > 0 {
 		<-s.Engine.Suspicions()
 	}
-	d := correlate.Correlate(c)
 	if len(d.Findings) == 0 {
 		s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and recovered by itself",
 			first.Stream, first.Wakeups, first.Cause))
 		return
 	}
 	for i := range d.Findings {
-		s.act(&d.Findings[i])
+		s.act(&d.Findings[i], i < loggedAtOnce)
 	}
+	if more := len(d.Findings) - loggedAtOnce; more > 0 {
+		s.Log(fmt.Sprintf("and %d more findings of the same moment, see \"show spin\"", more))
+	}
+}
+
+// loggedAtOnce is how many findings of one diagnosis are written to the log, the surest first.
+const loggedAtOnce = 8
+
+// Diagnose makes one diagnosis of the proxy it runs in.
+func (s *Supervisor) Diagnose(ctx context.Context, window time.Duration) (*correlate.Diagnosis, error) {
+	c := &evidence.Case{Before: s.Engine.State()}
+	c.Process = c.Before.Process
+	if s.Probe != nil && s.Tracing != config.TracingOff {
+		s.recording.Lock()
+		err := watch(ctx, s.Probe, window, c)
+		s.recording.Unlock()
+		if err != nil {
+			c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", err))
+		}
+	} else {
+		c.Unknown = append(c.Unknown, "the kernel's view: "+s.blindness())
+		select {
+		case <-time.After(window):
+		case <-ctx.Done():
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.After = s.Engine.State()
+	return correlate.Correlate(c), nil
+}
+
+// Counts returns the number of findings so far by class; spins without a class are counted as "unknown".
+func (s *Supervisor) Counts() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.classes)
 }
 
 func (s *Supervisor) blindness() string {
@@ -191,7 +225,7 @@ func (s *Supervisor) blindness() string {
 }
 
 // act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
-func (s *Supervisor) act(f *correlate.Finding) {
+func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
 	abort := false
 	if f.Spins() && f.Stream != nil {
@@ -210,6 +244,14 @@ func (s *Supervisor) act(f *correlate.Finding) {
 	s.mu.Lock()
 	s.count++
 	found.Number = s.count
+	if s.classes == nil {
+		s.classes = map[string]uint64{}
+	}
+	class := string(f.Class)
+	if f.Class == correlate.Unknown {
+		class = "unknown"
+	}
+	s.classes[class]++
 	s.findings = append(s.findings, found)
 	if len(s.findings) > keptFindings {
 		s.findings = s.findings[1:]
@@ -219,7 +261,9 @@ func (s *Supervisor) act(f *correlate.Finding) {
 	if found.Action != "" {
 		line += "; action: " + found.Action
 	}
-	s.Log(line)
+	if logged {
+		s.Log(line)
+	}
 	if abort && s.Abort != nil {
 		s.Abort()
 	}

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 
@@ -47,7 +48,32 @@ func (p *Prepared) listen(l lookup) error {
 		}
 		p.StatsSockets = append(p.StatsSockets, StatsSocket{FD: fd, Config: s})
 	}
+	if err := p.listenAdmin(l); err != nil {
+		wrong = append(wrong, err)
+	}
 	return errors.Join(wrong...)
+}
+
+// adminMode is the permission of a unix socket for the HTTP endpoints: they have no levels.
+const adminMode = 0o600
+
+// listenAdmin opens the socket of the HTTP endpoints, if they are asked for.
+func (p *Prepared) listenAdmin(l lookup) error {
+	w := &p.config.Global.Whyspin
+	if w.Admin.Kind == config.AddressNone {
+		return nil
+	}
+	attributes := config.UnixAttributes{Mode: adminMode, UID: -1, GID: -1}
+	fd, err := p.open(l, &w.Admin, &attributes, sys.ListenOptions{Backlog: statsBacklog})
+	if err != nil {
+		return fmt.Errorf("%s: whyspin.admin: %w", w.AdminPos, err)
+	}
+	file := os.NewFile(uintptr(fd), "whyspin.admin")
+	defer file.Close() // the listener has a copy
+	if p.Admin, err = net.FileListener(file); err != nil {
+		return fmt.Errorf("%s: whyspin.admin: %w", w.AdminPos, err)
+	}
+	return nil
 }
 
 // backlog is the queue length of a listener: as configured, or the number of connections the frontend takes,

@@ -15,6 +15,7 @@ package process
 
 import (
 	"errors"
+	"net"
 	"runtime"
 
 	"github.com/whyspin/whyspin/internal/config"
@@ -35,6 +36,8 @@ type Prepared struct {
 	// Listeners are for engine.Options, StatsSockets for the runtime API. Whoever takes them owns them.
 	Listeners    []engine.Listener
 	StatsSockets []StatsSocket
+	// Admin is the socket of the HTTP endpoints, nil when they are not asked for.
+	Admin net.Listener
 	// Workers is the number of workers to run, MaxConn the limit of client connections that the descriptor
 	// limit allows, MaxSockets the number of descriptors needed for that.
 	Workers, MaxConn, MaxSockets int
@@ -95,8 +98,11 @@ func (p *Prepared) Close() {
 	for _, s := range p.StatsSockets {
 		sys.Linux{}.Close(s.FD)
 	}
+	if p.Admin != nil {
+		p.Admin.Close()
+	}
 	for _, file := range p.created {
 		removeSocket(file)
 	}
-	p.Listeners, p.StatsSockets, p.created = nil, nil, nil
+	p.Listeners, p.StatsSockets, p.Admin, p.created = nil, nil, nil, nil
 }

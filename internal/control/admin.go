@@ -1,0 +1,186 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/whyspin/whyspin/internal/engine"
+)
+
+// AdminOptions say what the HTTP endpoints serve.
+type AdminOptions struct {
+	Engine *engine.Engine
+	// Listener is the open socket; the Admin owns it from NewAdmin on.
+	Listener net.Listener
+	// Users are the accounts for basic authentication; without any, everybody may.
+	Users Users
+	// Diagnose makes one diagnosis of this process over a window and returns it as JSON.
+	Diagnose func(ctx context.Context, window time.Duration) ([]byte, error)
+	// Findings is the number of findings so far by class; nil: none.
+	Findings func() map[string]uint64
+}
+
+// Admin serves /metrics, /diagnose and /debug/pprof/.
+type Admin struct {
+	server   *http.Server
+	listener net.Listener
+	done     chan struct{}
+}
+
+// The limits of the HTTP endpoints: a client that sends slowly holds a goroutine no longer than this, and
+// requests are small.
+const (
+	adminHeaderTimeout = 5 * time.Second
+	adminIdleTimeout   = time.Minute
+	adminMaxHeader     = 16 << 10
+)
+
+// The windows that /diagnose?seconds=N takes.
+const (
+	adminWindow    = 2 * time.Second
+	adminMaxWindow = time.Minute
+)
+
+// NewAdmin makes the endpoints. Start serves them.
+func NewAdmin(o AdminOptions) *Admin {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{engine: o.Engine, findings: o.Findings})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /diagnose", o.diagnose)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return &Admin{
+		listener: o.Listener, done: make(chan struct{}),
+		server: &http.Server{
+			Handler: o.Users.require(mux), ReadHeaderTimeout: adminHeaderTimeout,
+			IdleTimeout:    adminIdleTimeout,
+			MaxHeaderBytes: adminMaxHeader,
+		},
+	}
+}
+
+// Start serves until Close.
+func (a *Admin) Start() {
+	go func() {
+		defer close(a.done)
+		// It returns when the server is closed, and there is nobody to tell of another end.
+		_ = a.server.Serve(a.listener)
+	}()
+}
+
+// Close breaks off what is being served.
+func (a *Admin) Close() {
+	_ = a.server.Close()
+	<-a.done
+}
+
+// diagnose answers /diagnose with the verdict on this process.
+func (o *AdminOptions) diagnose(w http.ResponseWriter, r *http.Request) {
+	window := adminWindow
+	if text := r.URL.Query().Get("seconds"); text != "" {
+		d, err := time.ParseDuration(text + "s")
+		if err != nil || d <= 0 || d > adminMaxWindow {
+			http.Error(w, fmt.Sprintf("seconds=%q: it must be above 0 and at most %v", text,
+				adminMaxWindow.Seconds()),
+				http.StatusBadRequest)
+			return
+		}
+		window = d
+	}
+	text, err := o.Diagnose(r.Context(), window)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// A client that has gone is no error of ours.
+	_, _ = w.Write(text)
+}
+
+// Users are accounts for basic authentication: the hash of "user:password".
+type Users map[[sha256.Size]byte]bool
+
+// maxUsers bounds a file of users.
+const maxUsers = 1000
+
+// ReadUsers reads a file with a "user:password" on each line; empty lines and lines that begin with '#' are
+// skipped. A file that everybody can read is an error.
+func ReadUsers(path string) (Users, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the users of whyspin.admin-auth: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the users of whyspin.admin-auth: %w", err)
+	}
+	if info.Mode()&0o004 != 0 {
+		return nil, fmt.Errorf("users of whyspin.admin-auth: %s can be read by everybody: chmod o-r it", path)
+	}
+	users := Users{}
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, password, ok := strings.Cut(line, ":")
+		if !ok || name == "" || password == "" {
+			return nil, fmt.Errorf("%s:%d: not of the form user:password", path, n)
+		}
+		users[sha256.Sum256([]byte(line))] = true
+		if len(users) > maxUsers {
+			return nil, fmt.Errorf("%s:%d: more than %d users", path, n, maxUsers)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if len(users) == 0 {
+		return nil, errors.New("whyspin.admin-auth: " + path + " names no user")
+	}
+	return users, nil
+}
+
+// require lets only the users pass, if there are any.
+func (u Users) require(next http.Handler) http.Handler {
+	if len(u) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, password, ok := r.BasicAuth()
+		if !ok || !u.has(sha256.Sum256([]byte(name+":"+password))) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="whyspin"`)
+			http.Error(w, "a user and a password are needed", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// has compares with every account, so that the time it takes tells nothing.
+func (u Users) has(given [sha256.Size]byte) bool {
+	found := 0
+	for known := range u {
+		found |= subtle.ConstantTimeCompare(known[:], given[:])
+	}
+	return found == 1
+}
