@@ -4,7 +4,8 @@ GO       ?= go
 SEEDS    ?= 2000
 FUZZTIME ?= 1m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
-TEST_PACKAGES     = haproxy hatop nginx-light redis-server redis-tools socat swaks wrk
+TEST_PACKAGES     = haproxy hatop libnginx-mod-stream nginx-light redis-server redis-tools socat swaks wrk
+BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light strace wrk
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
@@ -40,7 +41,7 @@ demo: build ## the founding case from end to end: bring it back, name it, heal i
 	@bin/whyspin demo
 
 bench: build ## make bench [CASE=row]: CPU per unit of work against HAProxy and nginx
-	@tools/packages haproxy nginx-light libnginx-mod-stream wrk
+	@tools/packages $(BENCH_PACKAGES)
 	@$(GO) build -o bin/bench ./tools/bench
 	@bin/bench $(if $(CASE),-case $(CASE))
 

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// The idle row: how many connections, and how many when it is only to be shown that it works.
+const (
+	idleConnections      = 5000
+	idleConnectionsShort = 100
+)
+
+// settling is how long a proxy is left alone before its memory is looked at; idleFor is how long its CPU
+// time is watched.
+const (
+	settling = 700 * time.Millisecond
+	idleFor  = 1500 * time.Millisecond
+)
+
+// idleShare is the share of a CPU that still counts as none: timers of the runtime, and the duty cycle of
+// the probes.
+const idleShare = 0.002
+
+func (b *bench) crowdSize() int {
+	if b.short {
+		return idleConnectionsShort
+	}
+	return idleConnections
+}
+
+func (b *bench) scaled(d time.Duration) time.Duration {
+	if b.short {
+		return d / 10
+	}
+	return d
+}
+
+func (b *bench) tcpIdle() (*result, error) {
+	const unit = "bytes/connection"
+	server, err := newEcho()
+	if err != nil {
+		return nil, err
+	}
+	defer server.close()
+	starts := []func(string) (*contestant, error){b.plainWhyspin, b.plainHAProxy, b.startNginx}
+	samples := map[string][]sample{}
+	rounds := b.roundsOr(defaultRounds)
+	for range rounds {
+		for _, start := range starts {
+			// A fresh process each time: memory that was once used is not always given back.
+			c, err := start(server.address)
+			if err != nil {
+				return unlessMissing(unit, err)
+			}
+			s, err := b.idle(c)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			samples[c.name] = append(samples[c.name], s)
+			c.proxy.stop(syscall.SIGKILL)
+		}
+	}
+	r := compare(unit, samples, map[string]goal{"haproxy": {ratio: 0.5}}, sample.bytes)
+	r.note("nginx takes its connections' memory when it starts, so most of it is not in this figure")
+	share := func(s sample) float64 { return s.cpu.Seconds() / b.scaled(idleFor).Seconds() }
+	for _, c := range [...]string{whyspinName, "haproxy", "nginx"} {
+		r.note("%-10s uses %.3f %% of a CPU with all of them idle", c, 100*median(apply(samples[c], share)))
+	}
+	r.limit("idle CPU", 100*idleShare, apply(samples[whyspinName],
+		func(s sample) float64 { return 100 * share(s) }))
+	return r, nil
+}
+
+// idle measures what a crowd of idle connections holds of the proxy's memory, and what it costs.
+func (b *bench) idle(c *contestant) (sample, error) {
+	// The first connection brings in code and tables that are no connection's own.
+	first, err := gather(b.ctx, c.address, 1)
+	if err != nil {
+		return sample{}, err
+	}
+	defer first.close()
+	before, err := c.proxy.memory()
+	if err != nil {
+		return sample{}, err
+	}
+	s := sample{units: float64(b.crowdSize())}
+	all, err := gather(b.ctx, c.address, b.crowdSize())
+	if err != nil {
+		return s, err
+	}
+	defer all.close()
+	if err := b.pause(b.scaled(settling)); err != nil {
+		return s, err
+	}
+	after, err := c.proxy.memory()
+	if err != nil {
+		return s, err
+	}
+	if s.memory = after - before; s.memory <= 0 {
+		return s, fmt.Errorf("%d connections hold %d bytes", len(all.members), s.memory)
+	}
+	began, err := c.proxy.cpu()
+	if err != nil {
+		return s, err
+	}
+	if err := b.pause(b.scaled(idleFor)); err != nil {
+		return s, err
+	}
+	ended, err := c.proxy.cpu()
+	s.cpu = ended - began
+	return s, err
+}
