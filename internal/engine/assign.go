@@ -48,9 +48,6 @@ func (c *conn) take(s *server) {
 	s.enter()
 	others := s.backend.activeCount() > 1
 	changed := c.server != nil && c.server != s
-	if changed {
-		s.backend.redispatches.Add(1)
-	}
 	c.server = s
 	c.stream.Assigned(others, changed)
 }

@@ -26,7 +26,6 @@ type backend struct {
 	config  *config.Proxy
 	servers []*server
 	traffic
-	redispatches, retries atomic.Uint64
 
 	mu     sync.Mutex
 	order  *balance.RoundRobin

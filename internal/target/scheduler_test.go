@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -64,18 +65,14 @@ func start(t *testing.T, name string, args ...string) *exec.Cmd {
 func TestBusyThreadIsToldFromSleepingOne(t *testing.T) {
 	s := open(t, os.Getpid())
 	ids, stop := make(chan int, 2), make(chan struct{})
+	var stopped atomic.Bool
 	done := make(chan struct{}, 2)
 	go func() {
 		runtime.LockOSThread()
 		ids <- syscall.Gettid()
-		for {
-			select {
-			case <-stop:
-				done <- struct{}{}
-				return
-			default:
-			}
+		for !stopped.Load() {
 		}
+		done <- struct{}{}
 	}()
 	busy := <-ids
 	go func() {
@@ -92,6 +89,7 @@ func TestBusyThreadIsToldFromSleepingOne(t *testing.T) {
 		i := slices.IndexFunc(threads, func(v evidence.Thread) bool { return v.TID == busy })
 		return i >= 0 && threads[i].Run.Or(0) >= 50*time.Millisecond
 	})
+	stopped.Store(true)
 	close(stop)
 	<-done
 	<-done

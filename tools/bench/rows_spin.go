@@ -24,9 +24,6 @@ const (
 	detectionLimit = 200 * time.Millisecond
 )
 
-// spinConnections is how many healthy streams there are beside the spinning ones.
-const spinConnections = 5000
-
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
 // apiUnderSpin times three orders with every worker spinning.
