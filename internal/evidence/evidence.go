@@ -145,6 +145,10 @@ type Window struct {
 	Threads     []Thread     `json:"threads"`
 	Descriptors []Descriptor `json:"descriptors,omitempty"`
 	Resets      []Reset      `json:"resets,omitempty"`
+	// Destinations are those that the process tried to connect to.
+	Destinations []Destination `json:"destinations,omitempty"`
+	// Samples are the stacks in which its threads were found on a CPU, nil when none were taken.
+	Samples *Samples `json:"samples,omitempty"`
 
 	// Losses are what the probes know that they missed.
 	Losses Losses `json:"losses"`
@@ -195,8 +199,14 @@ type Thread struct {
 	// the CPU was taken from it.
 	VoluntarySwitches   Observed[uint64] `json:"voluntary_switches"`
 	InvoluntarySwitches Observed[uint64] `json:"involuntary_switches"`
+	// User and System divide Run into time in the program and time in the kernel.
+	User   Observed[time.Duration] `json:"user_ns"`
+	System Observed[time.Duration] `json:"system_ns"`
 	// Calls counts system calls that are not waits. Not observed without the syscall hook.
 	Calls Observed[uint64] `json:"calls"`
+	// Yields counts calls of sched_yield, Futexes of futex: both are among Calls.
+	Yields  Observed[uint64] `json:"yields"`
+	Futexes Observed[uint64] `json:"futexes"`
 	// Sets are the epoll sets on which the thread waited.
 	Sets []EpollSet `json:"sets,omitempty"`
 }
@@ -303,6 +313,24 @@ type Delivery struct {
 	Count uint64    `json:"count"`
 }
 
+// Deliverer is one of several threads that a descriptor was delivered to.
+type Deliverer struct {
+	TID int `json:"tid"`
+	// Count is how often it was delivered to the thread, Calls what the thread did on it.
+	Count uint64 `json:"count"`
+	Calls uint64 `json:"calls"`
+}
+
+// Destination is an address that the process tried to connect to, whatever descriptors it used.
+type Destination struct {
+	Address string `json:"address"` // address:port, or a path
+	// Connects counts calls of connect, Refused those that failed at once, Established the connections
+	// that came about.
+	Connects    uint64           `json:"connects"`
+	Refused     uint64           `json:"refused"`
+	Established Observed[uint64] `json:"established"`
+}
+
 // IO counts the calls of one direction on one descriptor.
 type IO struct {
 	// Calls is all calls, Bytes what they moved. Tiny counts the calls that moved 1 to 16 bytes, Zero those
@@ -324,8 +352,13 @@ type Descriptor struct {
 	// EpollFD is the set that delivered it, -1 when none did.
 	EpollFD    int        `json:"epoll_fd"`
 	Deliveries []Delivery `json:"deliveries,omitempty"`
-	Read       IO         `json:"read"`
-	Write      IO         `json:"write"`
+	// Row is the longest row of deliveries with one and the same mask without a call on the descriptor
+	// between them.
+	Row uint64 `json:"row,omitempty"`
+	// Deliverers are the threads that it was delivered to, when there was more than one.
+	Deliverers []Deliverer `json:"deliverers,omitempty"`
+	Read       IO          `json:"read"`
+	Write      IO          `json:"write"`
 	// Accepts counts accept and accept4 that returned a descriptor, AcceptErrors those that did not.
 	Accepts      uint64 `json:"accepts,omitempty"`
 	AcceptErrors uint64 `json:"accept_errors,omitempty"`
@@ -365,6 +398,9 @@ type Socket struct {
 	// connections that wait to be accepted. Both are 0 for what is not a TCP socket.
 	ReceiveQueue uint32 `json:"receive_queue"`
 	SendQueue    uint32 `json:"send_queue"`
+	// Interest is the events that an epoll set of the process waits for on it, with the flags of the
+	// registration (EPOLLET and so on); 0 when it is in none.
+	Interest EventMask `json:"interest,omitempty"`
 	// Registered is true exactly when an epoll set of the process holds the descriptor; Ready when it is on
 	// that set's ready list.
 	Registered bool `json:"registered"`
