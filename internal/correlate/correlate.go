@@ -6,6 +6,7 @@
 package correlate
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -19,6 +20,10 @@ type Verdict string
 const (
 	// Spin: at least one thread is kept awake without progress.
 	Spin Verdict = "spin"
+	// Partial: something keeps a thread awake that has other work as well.
+	Partial Verdict = "partial"
+	// Boundary: a thread burns its CPU, but not in its event loop.
+	Boundary Verdict = "boundary"
 	// Leak: something is kept for ever that nobody will use, at no cost of CPU.
 	Leak Verdict = "leak"
 	// Configured: the process does not sleep because its configuration says so.
@@ -28,26 +33,6 @@ const (
 	// NotObserved: too little was seen to say anything.
 	NotObserved Verdict = ""
 )
-
-// Class is a class of the spin catalogue.
-type Class string
-
-// The classes that the rules of this package know.
-const (
-	T1  Class = "T1"  // past-due timer requeued
-	T3  Class = "T3"  // orphaned half-state
-	T3i Class = "T3i" // orphaned half-state, idle
-	// Unknown is a spin that no rule recognises.
-	Unknown Class = ""
-)
-
-var classNames = map[Class]string{
-	T1: "past-due timer requeued", T3: "orphaned half-state", T3i: "orphaned half-state, idle",
-	Unknown: "spinning, class unknown",
-}
-
-// Name is the name of the class in the catalogue.
-func (c Class) Name() string { return classNames[c] }
 
 // Diagnosis is the outcome: what is the matter, with whom, and how we know.
 type Diagnosis struct {
@@ -80,63 +65,6 @@ type Thread struct {
 	Source string                     // who counted the waits: "syscall probe" or "ledger"
 }
 
-// Finding is one thing that is wrong.
-type Finding struct {
-	Class Class
-	// Confidence is from 0 to 1; it follows from the weights of the facts in Evidence.
-	Confidence float64
-	// Stream is the culprit, nil when none is to blame or none is known.
-	Stream *evidence.Stream
-	// FD is the descriptor concerned, nil for none.
-	FD *Descriptor
-	// Timer is the timer that is overdue, nil for none.
-	Timer *Timer
-	// Idle is true exactly when the finding costs no CPU, at present or ever.
-	Idle     bool
-	Evidence []Fact
-	// Unknown are sentences about what would have made it surer.
-	Unknown []string
-	// Remedy is what the operator can do now.
-	Remedy string
-}
-
-// Spins reports whether the finding costs CPU.
-func (f *Finding) Spins() bool { return !f.Idle }
-
-// Descriptor is a descriptor in a finding.
-type Descriptor struct {
-	Number int
-	Side   string // "client" or "server"
-	Kind   string // "tcp", "unix"
-	State  string // TCP state, empty when not observed
-	Mask   string // events delivered in the window, empty for none
-}
-
-// Timer is an overdue timer.
-type Timer struct {
-	Name    string
-	Overdue time.Duration
-}
-
-// Fact is one piece of evidence. Count is not observed for facts that are not counts.
-type Fact struct {
-	Text   string
-	Count  evidence.Observed[uint64]
-	Source string
-	// weight is how likely the fact alone makes the finding, from 0 to 1.
-	weight float64
-}
-
-// Sources of facts, as reports name them.
-const (
-	sourceSyscalls  = "syscall probe"
-	sourceSockets   = "socket probe"
-	sourceScheduler = "scheduler"
-	sourceLedger    = "ledger"
-	sourceState     = "runtime API"
-	sourceFiles     = "descriptor iterator"
-)
-
 // Correlate decides.
 func Correlate(c *evidence.Case) *Diagnosis {
 	d := &Diagnosis{Process: c.Process, Socket: c.Socket, Unknown: slices.Clone(c.Unknown)}
@@ -150,15 +78,13 @@ func Correlate(c *evidence.Case) *Diagnosis {
 		d.Streams = evidence.Know(c.After.StreamCount)
 		d.Unknown = append(d.Unknown, c.After.Unknown...)
 	}
-	in := &input{Case: c, threads: summarize(c)}
+	in := &input{Case: c, loops: loopsOf(c)}
+	in.threads = summarize(c, in.loops)
 	d.Threads = in.threads
-	for _, rule := range []func(*input) []Finding{orphaned, pastDue} {
-		for _, f := range rule(in) {
-			in.explained = in.explained || f.Spins()
-			d.Findings = append(d.Findings, f)
-		}
+	for _, rule := range rules {
+		in.found = append(in.found, rule(in)...)
 	}
-	d.Findings = append(d.Findings, unexplained(in)...)
+	d.Findings = in.found
 	for i := range d.Findings {
 		d.Findings[i].Confidence = confidence(d.Findings[i].Evidence)
 	}
@@ -167,45 +93,44 @@ func Correlate(c *evidence.Case) *Diagnosis {
 	return d
 }
 
+// rules are the rules in the order in which they are asked: first those that know a stream, which is more
+// than a descriptor, and last the one for what the others leave.
+var rules = []func(*input) []Finding{
+	orphaned, pastDue, repeated, speculative, retryStorm, insideHandler, lockSpin, insideKernel, unexplained,
+}
+
 // input is the evidence with what the gate made of it.
 type input struct {
 	*evidence.Case
+	loops   []loop
 	threads []Thread
-	// explained is true exactly when a rule has found a culprit that keeps a thread awake.
-	explained bool
+	// found is what the rules asked so far have found.
+	found []Finding
 }
 
-// gated reports whether any thread is awake all the time without progress.
-func (in *input) gated() bool {
-	return slices.ContainsFunc(in.threads, func(t Thread) bool { return t.Gated })
+// explained reports whether a rule has found what keeps the thread awake.
+func (in *input) explained(tid int) bool {
+	return slices.ContainsFunc(in.found, func(f Finding) bool {
+		return !f.Idle && (len(f.threads) == 0 || slices.Contains(f.threads, tid))
+	})
 }
 
 // busyPolling reports whether the configuration asks not to sleep.
 func (in *input) busyPolling() bool { return in.After != nil && in.After.BusyPolling }
 
-// worse orders findings: those that cost CPU first, the surer ones first.
+// severity is the order of the verdicts, the worst first.
+var severity = []Verdict{Spin, Partial, Boundary, Leak}
+
+// worse orders findings: by their verdict, the surer ones first.
 func worse(a, b Finding) int {
-	if a.Spins() != b.Spins() {
-		if a.Spins() {
-			return -1
-		}
-		return 1
-	}
-	switch {
-	case a.Confidence > b.Confidence:
-		return -1
-	case a.Confidence < b.Confidence:
-		return 1
-	}
-	return 0
+	return cmp.Or(
+		cmp.Compare(slices.Index(severity, a.Verdict()), slices.Index(severity, b.Verdict())),
+		cmp.Compare(b.Confidence, a.Confidence))
 }
 
 func (in *input) verdict(findings []Finding) Verdict {
 	if len(findings) > 0 {
-		if findings[0].Spins() {
-			return Spin
-		}
-		return Leak
+		return findings[0].Verdict()
 	}
 	if in.busyPolling() {
 		return Configured
@@ -219,7 +144,11 @@ func (in *input) verdict(findings []Finding) Verdict {
 // enough reports whether the absence of findings means health: every event loop's waits were counted, by
 // the kernel or by the process itself, or the scheduler says that every thread slept.
 func (in *input) enough() bool {
-	if in.Window != nil && len(in.Window.Threads) > 0 && allSlept(in.Window) {
+	if slices.ContainsFunc(in.loops, func(l loop) bool { return l.blurred }) {
+		return false
+	}
+	if in.Window != nil && len(in.Window.Threads) > 0 &&
+		(in.Window.Hooks.Syscall.IsKnown() || allSlept(in.Window)) {
 		return true
 	}
 	if in.Window == nil && (in.Before == nil || in.After == nil) {

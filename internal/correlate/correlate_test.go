@@ -82,6 +82,12 @@ func quiet(c *evidence.Case) {
 	w.Sets[0].Waits[evidence.TimeoutPositive][evidence.ResultEvents] = 400
 }
 
+// sleeps has a thread sleep for half of the window.
+func sleeps(t *evidence.Thread) {
+	t.Run, t.VoluntarySwitches = evidence.Know(900*time.Millisecond), evidence.Know[uint64](5000)
+	t.Sets[0].Slept = evidence.Know[uint64](5000)
+}
+
 func still(c *evidence.Case) { c.After.Streams[0].Calls = c.Before.Streams[0].Calls }
 
 func unarmed(c *evidence.Case) {
@@ -154,8 +160,63 @@ func TestRules(t *testing.T) {
 		}, Healthy, ""},
 		{"zero timeouts of a thread that also sleeps", func(c *evidence.Case) {
 			healthyStream(c)
-			c.Window.Threads[0].Run = evidence.Know(900 * time.Millisecond)
+			sleeps(&c.Window.Threads[0])
 		}, Healthy, ""},
+		{"five hundredths of the time stolen by the host", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Threads[0].Run = evidence.Know(1890 * time.Millisecond)
+		}, Spin, "?"},
+		{"asleep by the lag of the scheduler's sums, and in no wait", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Threads[0].Run = evidence.Know(1890 * time.Millisecond)
+			c.Window.Threads[0].VoluntarySwitches = evidence.Know[uint64](29)
+		}, Spin, "?"},
+		{"handlers that compute for milliseconds", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Threads[0].Sets[0].Waits[evidence.TimeoutZero][evidence.ResultNone] = 400
+			c.Window.Threads[0].User = evidence.Know(1980 * time.Millisecond)
+			c.Window.Descriptors = nil
+		}, Healthy, ""},
+		{"no progress seen, but calls were lost", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Losses.BeyondTable = 900_000
+		}, NotObserved, ""},
+		{"an end of input again and again is no progress", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Descriptors[1].Read = evidence.IO{Calls: 700_000, Zero: 700_000}
+		}, Spin, "?"},
+		{"a write to a closed pipe again and again is no progress", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Descriptors[1].Write = evidence.IO{Calls: 700_000, Pipe: 700_000}
+		}, Spin, "?"},
+		{"a connect that fails again and again is no progress", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window.Descriptors[1].Connects = 700_000
+		}, Spin, "?"},
+		{"a second epoll set that spins", func(c *evidence.Case) {
+			c.Before, c.After = nil, nil
+			t := &c.Window.Threads[0]
+			spinner := t.Sets[0]
+			spinner.FD = 7
+			t.Sets[0].Waits = evidence.Waits{}
+			t.Sets[0].Waits[evidence.TimeoutPositive][evidence.ResultEvents] = 5
+			t.Sets = append(t.Sets, spinner)
+		}, Spin, "?"},
+		{"an idle orphan that is woken now and then is a leak still", func(c *evidence.Case) {
+			quiet(c)
+			unarmed(c)
+			c.After.Streams[0].Calls = c.Before.Streams[0].Calls + 5
+		}, Leak, "T3i"},
+		{"a stream that is woken a few times a second is slow, not restless", func(c *evidence.Case) {
+			quiet(c)
+			both(c, func(s *evidence.Stream) { s.ClientState, s.Timers = "EST", nil })
+			c.After.Streams[0].Calls = c.Before.Streams[0].Calls + 40
+		}, Healthy, ""},
+		{"a summary that is older than the one before says nothing", func(c *evidence.Case) {
+			healthyStream(c)
+			c.Window = nil
+			c.Before.Workers[0].Waits[evidence.TimeoutZero][evidence.ResultNone] = 800_000
+		}, NotObserved, ""},
 		{"busy polling by configuration", func(c *evidence.Case) {
 			healthyStream(c)
 			c.After.BusyPolling = true
@@ -213,7 +274,8 @@ func TestFindingNamesTheCulprit(t *testing.T) {
 	if f.Stream == nil || f.Stream.ID != "0x2a00000003" {
 		t.Errorf("stream %v", f.Stream)
 	}
-	if f.FD == nil || *f.FD != (Descriptor{Number: 1086, Side: "server", Kind: "tcp", State: "ESTABLISHED"}) {
+	if f.FD == nil || *f.FD != (Descriptor{Number: 1086, Side: "server", Kind: "tcp", State: "ESTABLISHED",
+		Mask: evidence.Know("")}) {
 		t.Errorf("descriptor %+v", f.FD)
 	}
 	if f.Timer == nil || f.Timer.Name != "tunnel" || f.Timer.Overdue != 62*time.Second {

@@ -2,14 +2,22 @@ package correlate
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
-// leastClimb is how many wakeups in the window make a stream restless: at least the budget that the
-// engine's own ledger allows in a tenth of a second.
-const leastClimb = 20
+// leastClimb is how many wakeups without progress make a stream restless: the budget that the engine's own
+// ledger allows in a tenth of a second. A stream that needs longer for them is slow, not restless.
+func (in *input) leastClimb() uint64 {
+	const budget, per = 20, 100 * time.Millisecond
+	if in.Before == nil || in.After == nil {
+		return budget
+	}
+	return max(budget, uint64(budget*in.After.At.Sub(in.Before.At)/per))
+}
 
 // seconds prints a duration for people: "12.3 s", "2h13m".
 func seconds(d time.Duration) string {
@@ -19,11 +27,12 @@ func seconds(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-func (f *Finding) add(fact Fact) { f.Evidence = append(f.Evidence, fact) }
-
 // finding begins a finding about a stream.
 func (in *input) finding(class Class, s *evidence.Stream) Finding {
 	f := Finding{Class: class, Stream: s, Remedy: in.remedy(class, s)}
+	if w := workerOf(in.After, s.Worker); w != nil {
+		f.threads = []int{w.TID}
+	}
 	side, fd := "server", s.ServerFD
 	if s.ServerState == "CLO" || fd < 0 {
 		side, fd = "client", s.ClientFD
@@ -31,23 +40,77 @@ func (in *input) finding(class Class, s *evidence.Stream) Finding {
 	if fd < 0 {
 		return f
 	}
-	d := &Descriptor{Number: fd, Side: side, Kind: "tcp"}
-	if seen := in.descriptor(fd); seen != nil {
-		if socket, ok := seen.Socket.Get(); ok {
-			d.Kind, d.State = socket.Kind, socket.State
-		}
-		for _, v := range seen.Deliveries {
-			if d.Mask != "" {
-				d.Mask += " "
-			}
-			d.Mask += fmt.Sprintf("%v x%d", v.Mask, v.Count)
-		}
-	}
-	if d.State == "" {
+	d := in.describe(fd)
+	d.Side = side
+	switch {
+	case d.Kind == "":
+		f.Unknown = append(f.Unknown, fmt.Sprintf("what descriptor %d is", fd))
+	case d.Kind == "tcp" && d.State == "":
 		f.Unknown = append(f.Unknown, fmt.Sprintf("the TCP state of descriptor %d", fd))
 	}
 	f.FD = d
 	return f
+}
+
+// describe says what is known of a descriptor.
+func (in *input) describe(fd int) *Descriptor {
+	d := &Descriptor{Number: fd}
+	if in.Window != nil && in.Window.Hooks.Syscall.IsKnown() {
+		d.Mask = evidence.Know("")
+	}
+	seen := in.descriptor(fd)
+	if seen == nil {
+		return d
+	}
+	if socket, ok := seen.Socket.Get(); ok {
+		d.Kind, d.State, d.Local, d.Remote = socket.Kind, socket.State, socket.Local, socket.Remote
+		d.Side = in.side(&socket)
+	}
+	var masks []string
+	for _, v := range seen.Deliveries {
+		masks = append(masks, fmt.Sprintf("%v x%d", v.Mask, v.Count))
+	}
+	if len(masks) > 0 {
+		d.Mask = evidence.Know(strings.Join(masks, " "))
+	}
+	return d
+}
+
+// side tells on which side of a proxy a connection is: one whose own port is that of a listener of the
+// process was accepted, any other connected.
+func (in *input) side(s *evidence.Socket) string {
+	if s.Kind != "tcp" || s.Remote == "" || s.State == listening {
+		return ""
+	}
+	_, port, ok := cutLast(s.Local, ':')
+	if !ok {
+		return ""
+	}
+	listeners := false
+	for i := range in.Window.Descriptors {
+		l, known := in.Window.Descriptors[i].Socket.Get()
+		if !known || l.Kind != "tcp" || l.State != listening {
+			continue
+		}
+		listeners = true
+		if _, own, _ := cutLast(l.Local, ':'); own == port {
+			return evidence.SideClient
+		}
+	}
+	if !listeners {
+		return "" // a listener that is closed by now may have accepted it
+	}
+	return evidence.SideServer
+}
+
+// listening is the TCP state of a listener.
+const listening = "LISTEN"
+
+func cutLast(text string, sep byte) (before, after string, found bool) {
+	if i := strings.LastIndexByte(text, sep); i >= 0 {
+		return text[:i], text[i+1:], true
+	}
+	return text, "", false
 }
 
 // descriptor returns what the kernel saw of a descriptor, nil when it saw nothing.
@@ -105,44 +168,55 @@ func (in *input) addClimb(f *Finding, s *evidence.Stream) {
 	f.add(Fact{Text: text, Count: evidence.Know(climbed), Source: sourceState, weight: weight})
 }
 
-// addWaits adds what the worker's waits, and the scheduler, say.
-func (in *input) addWaits(f *Finding, s *evidence.Stream) {
-	tid := 0
-	if s != nil && in.After != nil {
-		if w := workerOf(in.After, s.Worker); w != nil {
-			tid = w.TID
-		}
-	}
-	for _, l := range loopsOf(in.Case) {
-		if tid != 0 && l.tid != tid {
+// addWaits adds what the waits of the threads concerned, and the scheduler, say.
+func (in *input) addWaits(f *Finding) {
+	for i := range in.loops {
+		l := &in.loops[i]
+		if len(f.threads) > 0 && !slices.Contains(f.threads, l.tid) || len(f.threads) == 0 && !l.gated {
 			continue
 		}
-		thread := in.thread(l.tid)
-		if thread == nil || tid == 0 && !thread.Gated {
-			continue
-		}
-		weight := 0.0
-		switch {
-		case thread.Gated && l.source == sourceSyscalls:
-			weight = 0.8
-		case thread.Gated:
-			weight = 0.5
-		}
-		empty := l.waits[evidence.TimeoutZero][evidence.ResultNone]
-		f.add(Fact{
-			Text:  fmt.Sprintf("epoll_wait(timeout=0)=0 by thread %d", l.tid),
-			Count: evidence.Know(empty), Source: l.source, weight: weight,
-		})
-		f.add(Fact{
-			Text:  fmt.Sprintf("all other waits by thread %d", l.tid),
-			Count: evidence.Know(l.waits.Total() - empty), Source: l.source,
-		})
+		in.addLoop(f, l)
 		in.addSleep(f, l.tid)
 	}
 	if in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() {
 		f.Unknown = append(f.Unknown, "the kernel's count of the waits and of the calls on each descriptor")
 	}
 }
+
+// addLoop adds what one loop's waits say: those of its commonest kind, and the others.
+func (in *input) addLoop(f *Finding, l *loop) {
+	weight := 0.0
+	switch {
+	case l.gated && l.source == sourceSyscalls:
+		weight = 0.8
+	case l.gated:
+		weight = 0.5
+	}
+	timeout, result := evidence.TimeoutZero, evidence.ResultNone
+	for t := range l.waits {
+		for r := range l.waits[t] {
+			if l.waits[t][r] > l.waits[timeout][result] {
+				timeout, result = evidence.TimeoutClass(t), evidence.ResultClass(r)
+			}
+		}
+	}
+	count := l.waits[timeout][result]
+	f.add(Fact{
+		Text: fmt.Sprintf("epoll_wait(timeout%s)%s by thread %d", timeoutSigns[timeout], resultSigns[result],
+			l.tid),
+		Count: evidence.Know(count), Source: l.source, weight: weight,
+	})
+	f.add(Fact{
+		Text:  fmt.Sprintf("all other waits by thread %d", l.tid),
+		Count: evidence.Know(l.waits.Total() - count), Source: l.source,
+	})
+}
+
+// The classes of waits as a reader of straces writes them.
+var (
+	timeoutSigns = [evidence.TimeoutClasses]string{"=0", ">0", "=-1", " unknown"}
+	resultSigns  = [evidence.ResultClasses]string{"=0", ">0", "<0"}
+)
 
 // addSleep adds how often a thread went to sleep by itself.
 func (in *input) addSleep(f *Finding, tid int) {
@@ -164,22 +238,19 @@ func (in *input) addSleep(f *Finding, tid int) {
 	}
 }
 
-func (in *input) thread(tid int) *Thread {
-	for i := range in.threads {
-		if in.threads[i].TID == tid {
-			return &in.threads[i]
-		}
-	}
-	return nil
-}
-
 // addSilence adds that nothing was done on the stream's remaining descriptor, if that was watched.
 func (in *input) addSilence(f *Finding, s *evidence.Stream) {
 	if f.FD == nil || in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() {
 		return
 	}
 	var calls, delivered uint64
-	if d := in.descriptor(f.FD.Number); d != nil {
+	d := in.descriptor(f.FD.Number)
+	if (d == nil || d.Delivered() == 0) && lostCalls(&in.Window.Losses) > 0 {
+		f.Unknown = append(f.Unknown, fmt.Sprintf("the calls on descriptor %d: the probes lost some",
+			f.FD.Number))
+		return
+	}
+	if d != nil {
 		calls = d.Read.Calls + d.Write.Calls + d.Connects + d.Shutdowns
 		delivered = d.Delivered()
 	}
@@ -204,26 +275,4 @@ func (in *input) addSilence(f *Finding, s *evidence.Stream) {
 			})
 		}
 	}
-}
-
-// remedy is what the operator can do now. It must work on that very process: a real HAProxy ignores
-// "shutdown session" for an orphaned stream, our own kill is total.
-func (in *input) remedy(class Class, s *evidence.Stream) string {
-	switch {
-	case s != nil && in.Process.Kind == evidence.KindWhyspin:
-		order := "shutdown session " + s.ID
-		if in.Socket == "" {
-			return fmt.Sprintf("give the order %q on a stats socket of level admin: it ends only that stream",
-				order)
-		}
-		return fmt.Sprintf("echo %q | socat - %s   (level admin; it ends that stream and no other)", order,
-			in.Socket)
-	case s != nil && in.Process.Kind == evidence.KindHAProxy && (class == T3 || class == T3i):
-		return "this HAProxy ignores \"shutdown session\" for such a stream: reload it, wait until the old " +
-			fmt.Sprintf("process holds only that stream, then end the old process with: kill -TERM %d",
-				in.Process.PID)
-	case class == Unknown:
-		return "keep the process and look longer (--for 10s), then at its functions with a CPU profiler"
-	}
-	return "restart the process when its other work allows"
 }

@@ -15,6 +15,12 @@ const (
 	// waitsPerProgress is how many waits go with one useful call on a thread that spins. On spinning
 	// processes it was about 500, on busy healthy ones well below 1 (about 380 calls were made per wait).
 	waitsPerProgress = 10
+	// nearlyAwake bounds the share of the window asleep of a thread that did not sleep in any of its waits:
+	// what is left is the lag of the scheduler's sums.
+	nearlyAwake = 0.1
+	// longestTurn is how much CPU time in the program goes with one wait at most on a thread that spins.
+	// Handlers that compute take longer (look-alikes L4 and L14).
+	longestTurn = time.Millisecond
 	// leastWaits is how many waits at least must have been counted to say anything about them.
 	leastWaits = 100
 )
@@ -27,12 +33,20 @@ type loop struct {
 	slept    evidence.Observed[uint64]
 	progress uint64 // calls that moved bytes, accepted, connected or closed
 	source   string
+	// sleptUnknown is how many waits are in slept neither way.
+	sleptUnknown uint64
+	// lost is how many calls the probes could not record, which may have been progress.
+	lost uint64
+	// user is the thread's CPU time in the program.
+	user evidence.Observed[time.Duration]
+	// awake is true exactly when the thread is known to have slept next to nothing; gated when it also got
+	// next to nothing done; blurred when that is what was seen, but too much was lost to say so.
+	awake, gated, blurred bool
 }
 
 // summarize reduces the evidence to one line per thread that runs an event loop or keeps a CPU busy, and
 // applies the gate to each.
-func summarize(c *evidence.Case) []Thread {
-	loops := loopsOf(c)
+func summarize(c *evidence.Case, loops []loop) []Thread {
 	var threads []Thread
 	seen := map[int]bool{}
 	if c.Window != nil {
@@ -46,8 +60,10 @@ func summarize(c *evidence.Case) []Thread {
 			s := Thread{
 				TID: t.TID, Name: t.Name, CPU: t.CPU(c.Window.Length()), Slept: t.Blocked(c.Window.Length()),
 			}
-			if at >= 0 {
-				s.judge(&loops[at], c.Window.Length())
+			for j := max(at, 0); at >= 0 && j < len(loops); j++ {
+				if loops[j].tid == t.TID {
+					s.judge(&loops[j], c.Window.Length())
+				}
 			}
 			threads = append(threads, s)
 		}
@@ -70,24 +86,31 @@ func idleLoop(t *evidence.Thread, window time.Duration) bool {
 }
 
 // judge enters a loop's waits and applies the gate: hardly asleep and hardly any progress. Neither alone is
-// enough.
+// enough. Of a thread with several loops the one with the most waits is shown.
 func (t *Thread) judge(l *loop, window time.Duration) {
 	total := l.waits.Total()
-	t.Source = l.source
-	t.Waits = evidence.Know(float64(total) / window.Seconds())
-	if total > 0 {
-		t.Zero = evidence.Know(share(l.waits.Timeout(evidence.TimeoutZero), total))
-		t.Empty = evidence.Know(share(l.waits.Result(evidence.ResultNone), total))
+	if rate := float64(total) / window.Seconds(); rate >= t.Waits.Or(0) {
+		t.Source = l.source
+		t.Waits = evidence.Know(rate)
+		if total > 0 {
+			t.Zero = evidence.Know(share(l.waits.Timeout(evidence.TimeoutZero), total))
+			t.Empty = evidence.Know(share(l.waits.Result(evidence.ResultNone), total))
+		}
 	}
-	if total < leastWaits || total < waitsPerProgress*l.progress {
+	if total < leastWaits {
 		return
 	}
-	if slept, ok := t.Slept.Get(); ok {
-		t.Gated = slept < awake
-		return
+	if asleep, ok := t.Slept.Get(); ok {
+		slept, exact := l.slept.Get()
+		l.awake = asleep < awake || exact && slept == 0 && asleep < nearlyAwake
+	} else {
+		// Without scheduler data: it cannot have slept in waits with a timeout of zero.
+		l.awake = share(l.waits.Timeout(evidence.TimeoutZero), total) > 1-awake
 	}
-	// Without scheduler data: it cannot have slept in waits with a timeout of zero.
-	t.Gated = t.Zero.Or(0) > 1-awake
+	idle := l.awake && total >= waitsPerProgress*l.progress && l.user.Or(0) < time.Duration(total)*longestTurn
+	l.gated = idle && total >= waitsPerProgress*(l.progress+l.lost)
+	l.blurred = idle && !l.gated
+	t.Gated = t.Gated || l.gated
 }
 
 func share(part, of uint64) float64 { return float64(part) / float64(of) }
@@ -107,7 +130,8 @@ func loopsOf(c *evidence.Case) []loop {
 				}
 				loops = append(loops, loop{
 					tid: t.TID, epollFD: s.FD, waits: s.Waits, slept: s.Slept, source: sourceSyscalls,
-					progress: progressOn(c.Window, s.FD),
+					progress: t.Progress.Or(progressOn(c.Window, s.FD)), user: t.User,
+					lost: lostCalls(&c.Window.Losses),
 				})
 			}
 		}
@@ -123,15 +147,19 @@ func loopsOf(c *evidence.Case) []loop {
 			continue
 		}
 		l := loop{tid: after.TID, epollFD: after.EpollFD, waits: after.Waits, source: sourceLedger}
-		for t := range l.waits {
-			for r := range l.waits[t] {
-				l.waits[t][r] -= before.Waits[t][r]
-			}
+		done, doneBefore := moved(&after.Read)+moved(&after.Write), moved(&before.Read)+moved(&before.Write)
+		if !l.waits.Sub(&before.Waits) || done < doneBefore {
+			continue // the summary of a busy worker may be older than what it said before
 		}
-		l.progress = moved(&after.Read) + moved(&after.Write) - moved(&before.Read) - moved(&before.Write)
+		l.progress = done - doneBefore
 		loops = append(loops, l)
 	}
 	return loops
+}
+
+// lostCalls is how many calls were not recorded, as far as the probes know.
+func lostCalls(l *evidence.Losses) uint64 {
+	return l.BeyondTable + l.FullMaps + l.ProgramMisses + l.CompatCalls
 }
 
 // isLoop reports whether an epoll set is an event loop of the program: one that a worker is known to own,
@@ -157,9 +185,17 @@ func workerOf(s *evidence.Snapshot, index int) *evidence.Worker {
 	return nil
 }
 
-// moved is how many calls did something: an end of file or an error, too, is something that will not come
-// again.
-func moved(io *evidence.IO) uint64 { return io.Calls - io.Again }
+// moved is how many calls moved bytes.
+func moved(io *evidence.IO) uint64 {
+	return io.Calls - min(io.Calls, io.Again+io.Zero+io.Reset+io.Pipe+io.Errors)
+}
+
+// endings is how many calls said that a connection is over. That does not come again, so it is progress once
+// for a connection and not more often.
+func endings(d *evidence.Descriptor) uint64 {
+	over := d.Read.Zero + d.Read.Reset + d.Read.Errors + d.Write.Reset + d.Write.Pipe + d.Write.Errors
+	return min(over, 1+d.Closes)
+}
 
 // progressOn is what was done on the descriptors that an epoll set delivered.
 func progressOn(w *evidence.Window, set int) uint64 {
@@ -167,7 +203,7 @@ func progressOn(w *evidence.Window, set int) uint64 {
 	for i := range w.Descriptors {
 		d := &w.Descriptors[i]
 		if d.EpollFD == set || d.EpollFD < 0 {
-			n += moved(&d.Read) + moved(&d.Write) + d.Accepts + d.Connects + d.Closes
+			n += moved(&d.Read) + moved(&d.Write) + endings(d) + d.Accepts + d.Closes
 		}
 	}
 	return n

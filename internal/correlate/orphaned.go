@@ -42,15 +42,15 @@ func (in *input) orphan(s *evidence.Stream) (Finding, bool) {
 		f.Timer = &Timer{timer.Name, in.After.At.Sub(timer.Deadline)}
 		f.add(overdueFact(f.Timer))
 		in.addClimb(&f, s)
-		in.addWaits(&f, s)
-	case !s.Armed() && (!known || climbed == 0):
+		in.addWaits(&f)
+	case !s.Armed() && (!known || climbed < in.leastClimb()):
 		f.Idle = true
 		f.add(Fact{
 			Text: "no timer of the stream is armed: nothing will ever wake it", Source: sourceState,
 			weight: 0.7,
 		})
 		in.addClimb(&f, s)
-	case !overdue && s.Armed() && (!known || climbed == 0):
+	case !overdue && s.Armed() && (!known || climbed < in.leastClimb()):
 		f.Idle = true
 		next := s.Next()
 		f.add(Fact{

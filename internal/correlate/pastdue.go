@@ -14,14 +14,14 @@ func pastDue(in *input) []Finding {
 		climbed, known := in.climbed(s)
 		// A stream that is merely late, on a worker that is busy with others, runs once and is in order
 		// again.
-		if !overdue || isOrphan(s) || !known || climbed < leastClimb || !in.chargedAlways(s, climbed) {
+		if !overdue || isOrphan(s) || !known || climbed < in.leastClimb() || !in.chargedAlways(s, climbed) {
 			continue
 		}
 		f := in.finding(T1, s)
 		f.Timer = &Timer{timer.Name, in.After.At.Sub(timer.Deadline)}
 		f.add(overdueFact(f.Timer))
 		in.addClimb(&f, s)
-		in.addWaits(&f, s)
+		in.addWaits(&f)
 		in.addSilence(&f, s)
 		found = append(found, f)
 	}

@@ -1,30 +1,49 @@
 package correlate
 
-import "github.com/whyspin/whyspin/internal/evidence"
+import (
+	"slices"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
 
 // unexplained is the rule for spins that no other rule recognises: a thread is awake all the time without
 // progress, or a stream is woken for ever, and nothing says why. It never guesses a class.
 func unexplained(in *input) []Finding {
-	if in.explained || in.busyPolling() {
-		return nil
-	}
-	suspects := in.restless()
-	if !in.gated() && len(suspects) == 0 {
+	if in.busyPolling() {
 		return nil
 	}
 	var found []Finding
-	for _, s := range suspects {
+	blamed := map[int]bool{}
+	for _, s := range in.restless() {
 		f := in.finding(Unknown, s)
+		if in.about(s) || slices.ContainsFunc(f.threads, in.explained) {
+			continue
+		}
+		for _, tid := range f.threads {
+			blamed[tid] = true
+		}
 		in.addClimb(&f, s)
-		in.addWaits(&f, s)
+		in.addWaits(&f)
 		in.addSilence(&f, s)
+		in.addFunctions(&f)
 		found = append(found, f)
 	}
-	if len(found) > 0 {
-		return found
+	for i := range in.loops {
+		l := &in.loops[i]
+		if !l.gated || in.explained(l.tid) || blamed[l.tid] || len(blamed) == 0 && len(found) > 0 {
+			continue
+		}
+		blamed[l.tid] = true
+		found = append(found, in.nameless(l.tid))
 	}
-	f := Finding{Remedy: in.remedy(Unknown, nil)}
-	in.addWaits(&f, nil)
+	return found
+}
+
+// nameless is the finding about a thread of which nothing but its spinning is known.
+func (in *input) nameless(tid int) Finding {
+	f := Finding{Remedy: in.remedy(Unknown, nil), threads: []int{tid}}
+	in.addWaits(&f)
+	in.addFunctions(&f)
 	if in.After == nil {
 		f.Unknown = append(f.Unknown,
 			"the state of its streams: without it T1, T3, T4, T5 and T7 look the same from the kernel")
@@ -32,7 +51,14 @@ func unexplained(in *input) []Finding {
 		f.Unknown = append(f.Unknown,
 			"the stream to blame: none of those it reports is in a state that would explain it")
 	}
-	return []Finding{f}
+	return f
+}
+
+// about reports whether a finding is about the stream or one of its descriptors already.
+func (in *input) about(s *evidence.Stream) bool {
+	return slices.ContainsFunc(in.found, func(f Finding) bool {
+		return f.Stream != nil && f.Stream.ID == s.ID
+	})
 }
 
 // restless returns the streams that were woken all through the window without progress.
@@ -44,7 +70,7 @@ func (in *input) restless() []*evidence.Stream {
 	for i := range in.After.Streams {
 		s := &in.After.Streams[i]
 		climbed, known := in.climbed(s)
-		if known && climbed >= leastClimb && in.chargedAlways(s, climbed) {
+		if known && climbed >= in.leastClimb() && in.chargedAlways(s, climbed) {
 			found = append(found, s)
 		}
 	}

@@ -228,7 +228,7 @@ func (s *Supervisor) blindness() string {
 func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
 	abort := false
-	if f.Spins() && f.Stream != nil {
+	if f.Verdict() == correlate.Spin && f.Stream != nil {
 		switch s.Action {
 		case config.SpinShutdown:
 			found.Action = "the stream had ended by itself"

@@ -133,6 +133,24 @@ func (w *Waits) Add(v *Waits) {
 	}
 }
 
+// Sub takes v from w and reports whether that could be done: no count of v is above that of w. Otherwise w
+// is not changed.
+func (w *Waits) Sub(v *Waits) bool {
+	for t := range w {
+		for r := range w[t] {
+			if v[t][r] > w[t][r] {
+				return false
+			}
+		}
+	}
+	for t := range w {
+		for r := range w[t] {
+			w[t][r] -= v[t][r]
+		}
+	}
+	return true
+}
+
 // Window is what the kernel saw of one process from Start to End.
 type Window struct {
 	// PID is the process in the namespace of the observer.
@@ -207,13 +225,23 @@ type Thread struct {
 	// Yields counts calls of sched_yield, Futexes of futex: both are among Calls.
 	Yields  Observed[uint64] `json:"yields"`
 	Futexes Observed[uint64] `json:"futexes"`
+	// Progress counts the calls that got something done: that moved bytes, accepted a connection or closed
+	// a descriptor. Not observed without the syscall hook.
+	Progress Observed[uint64] `json:"progress"`
+	// WaitsOn is the descriptor of the epoll set on which the thread slept at the end of the window, -1
+	// when it was doing something else.
+	WaitsOn Observed[int] `json:"waits_on"`
 	// Sets are the epoll sets on which the thread waited.
 	Sets []EpollSet `json:"sets,omitempty"`
 }
 
 // Blocked is the share of the window in which the thread neither ran nor waited for a CPU: it slept. Time
-// inside epoll_wait says nothing about it.
+// inside epoll_wait says nothing about it. The scheduler's sums lag by up to a tick, and by a whole period of
+// a quota, but a thread that never gave up its CPU by itself did not sleep.
 func (t *Thread) Blocked(window time.Duration) Observed[float64] {
+	if n, ok := t.VoluntarySwitches.Get(); ok && n == 0 && t.Run.Or(0) > 0 {
+		return Know(0.0)
+	}
 	run, ok1 := t.Run.Get()
 	queued, ok2 := t.Queued.Get()
 	if !ok1 || !ok2 || window <= 0 {
@@ -228,7 +256,7 @@ func (t *Thread) CPU(window time.Duration) Observed[float64] {
 	if !ok || window <= 0 {
 		return Observed[float64]{}
 	}
-	return Know(float64(run) / float64(window))
+	return Know(min(1, float64(run)/float64(window)))
 }
 
 // Owner tells whose epoll set a set is.

@@ -49,15 +49,19 @@ type thread struct {
 }
 
 type finding struct {
-	Class      *string  `json:"class"`
-	Name       string   `json:"name"`
-	Confidence float64  `json:"confidence"`
-	Stream     *stream  `json:"stream,omitempty"`
-	FD         *fd      `json:"fd,omitempty"`
-	Timer      *timer   `json:"timer,omitempty"`
-	Evidence   []fact   `json:"evidence"`
-	Unknown    []string `json:"unknown"`
-	Remedy     string   `json:"remedy"`
+	Class      *string `json:"class"`
+	Name       string  `json:"name"`
+	Confidence float64 `json:"confidence"`
+	Stream     *stream `json:"stream,omitempty"`
+	FD         *fd     `json:"fd,omitempty"`
+	// Listener and Destination are absent when the class has none.
+	Listener    *listener  `json:"listener,omitempty"`
+	Destination string     `json:"destination,omitempty"`
+	Timer       *timer     `json:"timer,omitempty"`
+	Functions   []function `json:"functions,omitempty"`
+	Evidence    []fact     `json:"evidence"`
+	Unknown     []string   `json:"unknown"`
+	Remedy      string     `json:"remedy"`
 }
 
 type stream struct {
@@ -74,11 +78,28 @@ type stream struct {
 }
 
 type fd struct {
-	Number int     `json:"number"`
-	Side   string  `json:"side"`
-	Kind   string  `json:"kind"`
-	State  *string `json:"state"`
-	Mask   string  `json:"mask,omitempty"`
+	Number int `json:"number"`
+	// Side is absent for what is on no side of a proxy.
+	Side string `json:"side,omitempty"`
+	// Kind is null when it was not observed; State too, and absent for what is not a TCP socket.
+	Kind  *string                    `json:"kind"`
+	State *evidence.Observed[string] `json:"state,omitempty"`
+	// Mask is absent when no event was delivered, null when that was not observed.
+	Mask   *evidence.Observed[string] `json:"mask,omitempty"`
+	Local  string                     `json:"local,omitempty"`
+	Remote string                     `json:"remote,omitempty"`
+}
+
+type listener struct {
+	Number  int                       `json:"number"`
+	Address string                    `json:"address,omitempty"`
+	Waiting evidence.Observed[uint32] `json:"waiting"`
+}
+
+type function struct {
+	Name    string   `json:"name"`
+	Callers []string `json:"callers,omitempty"`
+	Share   float64  `json:"share"`
 }
 
 type timer struct {
@@ -136,10 +157,14 @@ func jsonFinding(f *correlate.Finding) finding {
 		}
 	}
 	if d := f.FD; d != nil {
-		j.FD = &fd{Number: d.Number, Side: d.Side, Kind: d.Kind, Mask: d.Mask}
-		if d.State != "" {
-			j.FD.State = &d.State
-		}
+		j.FD = jsonDescriptor(d)
+	}
+	if l := f.Listener; l != nil {
+		j.Listener = &listener{l.Number, l.Address, l.Waiting}
+	}
+	j.Destination = f.Destination
+	for _, v := range f.Functions {
+		j.Functions = append(j.Functions, function{v.Name, v.Callers, round(v.Share)})
 	}
 	if t := f.Timer; t != nil {
 		j.Timer = &timer{t.Name, round(t.Overdue.Seconds())}
@@ -150,6 +175,24 @@ func jsonFinding(f *correlate.Finding) finding {
 			out.Count = &n
 		}
 		j.Evidence = append(j.Evidence, out)
+	}
+	return j
+}
+
+func jsonDescriptor(d *correlate.Descriptor) *fd {
+	j := &fd{Number: d.Number, Side: d.Side, Local: d.Local, Remote: d.Remote}
+	if mask, seen := d.Mask.Get(); !seen || mask != "" {
+		j.Mask = &d.Mask
+	}
+	if d.Kind != "" {
+		j.Kind = &d.Kind
+	}
+	switch {
+	case d.State != "":
+		state := evidence.Know(d.State)
+		j.State = &state
+	case d.Kind == "tcp" || d.Kind == "":
+		j.State = &evidence.Observed[string]{}
 	}
 	return j
 }

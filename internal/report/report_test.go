@@ -44,7 +44,8 @@ func spin() *correlate.Diagnosis {
 					Upstream: "192.0.2.9:25", Age: 13*time.Hour + 40*time.Minute, ClientState: "CLO",
 					ServerState: "EST", Calls: 310869292,
 				},
-				FD:    &correlate.Descriptor{Number: 1086, Side: "server", Kind: "tcp", State: "ESTABLISHED"},
+				FD: &correlate.Descriptor{Number: 1086, Side: "server", Kind: "tcp",
+					State: "ESTABLISHED", Mask: evidence.Know("")},
 				Timer: &correlate.Timer{Name: "tunnel", Overdue: 49140 * time.Second},
 				Evidence: []correlate.Fact{
 					{Text: "client side CLO, server side EST, both channels shut both ways",
@@ -71,10 +72,35 @@ func unknownSpin() *correlate.Diagnosis {
 		Verdict: correlate.Spin, Window: time.Second,
 		Findings: []correlate.Finding{{
 			Class: correlate.Unknown, Confidence: 0.8, Unknown: []string{"the state of its streams"},
-			FD:     &correlate.Descriptor{Number: 7, Side: "client", Kind: "tcp", Mask: "IN|RDHUP x500"},
+			FD: &correlate.Descriptor{Number: 7, Side: "client", Kind: "tcp",
+				Mask: evidence.Know("IN|RDHUP x500")},
 			Remedy: "keep the process",
 		}},
 		Threads: []correlate.Thread{{TID: 99}},
+	}
+}
+
+// foreign is a process that knows nothing of us, with a finding of each kind that has no stream.
+func foreign() *correlate.Diagnosis {
+	return &correlate.Diagnosis{
+		Process: evidence.Process{PID: 99, Command: "server", Kind: evidence.KindGeneric},
+		Verdict: correlate.Spin, Window: time.Second,
+		Findings: []correlate.Finding{
+			{
+				Class: correlate.F5, Confidence: 0.97, Remedy: "raise its limit of descriptors",
+				FD: &correlate.Descriptor{Number: 6, Kind: "tcp", State: "LISTEN", Local: "192.0.2.1:25",
+					Mask: evidence.Know("IN x700000")},
+				Listener: &correlate.Listener{Number: 6, Address: "192.0.2.1:25",
+					Waiting: evidence.Know[uint32](3)},
+				Functions: []correlate.Function{{Name: "accept_all", Callers: []string{"run"}, Share: 0.9}},
+				Evidence: []correlate.Fact{{Text: "calls of accept on the listener that failed",
+					Count: evidence.Know[uint64](700_000), Source: "syscall probe"}},
+			},
+			{Class: correlate.C1, Confidence: 0.9, Destination: "192.0.2.9:25", Remedy: "bring it up"},
+			{Class: correlate.F1, Confidence: 0.8, Partial: true, Remedy: "restart it",
+				FD: &correlate.Descriptor{Number: 7, Kind: "pipe", Mask: evidence.Know("OUT x9000")}},
+			{Class: correlate.B1, Confidence: 0.8, Remedy: "restart it"},
+		},
 	}
 }
 
@@ -93,6 +119,7 @@ func diagnoses() map[string]*correlate.Diagnosis {
 	}
 	return map[string]*correlate.Diagnosis{
 		"spin": spin(), "unknown": unknownSpin(), "healthy": healthy, "not-observed": blind,
+		"foreign": foreign(),
 	}
 }
 
@@ -129,7 +156,7 @@ func TestGoldenReports(t *testing.T) {
 func TestKeysOfTheContract(t *testing.T) {
 	var out bytes.Buffer
 	d := spin()
-	d.Findings[0].FD.Mask = "IN x3"
+	d.Findings[0].FD.Mask = evidence.Know("IN x3")
 	if err := JSON(&out, d); err != nil {
 		t.Fatal(err)
 	}

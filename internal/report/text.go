@@ -43,7 +43,8 @@ func Text(w io.Writer, d *correlate.Diagnosis) error {
 type printer struct{ lines []string }
 
 func (p *printer) line(format string, args ...any) {
-	p.lines = append(p.lines, fmt.Sprintf(format, args...))
+	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
+	p.lines = append(p.lines, strings.ReplaceAll(text, "\n", "; "))
 }
 
 func (p *printer) headline(d *correlate.Diagnosis) {
@@ -51,6 +52,10 @@ func (p *printer) headline(d *correlate.Diagnosis) {
 	switch d.Verdict {
 	case correlate.Spin:
 		p.line("SPIN: %s is kept awake without progress", who)
+	case correlate.Partial:
+		p.line("PARTIAL SPIN: %s is kept awake by something that brings no progress, beside its work", who)
+	case correlate.Boundary:
+		p.line("NOT ITS EVENT LOOP: a thread of %s burns its CPU elsewhere", who)
 	case correlate.Leak:
 		p.line("LEAK: %s keeps what nobody will ever use; it costs no CPU at present", who)
 	case correlate.Configured:
@@ -94,13 +99,18 @@ func (p *printer) finding(f *correlate.Finding) {
 		p.line("  path     %s -> %s -> %s", or(s.Client, "client unknown"), route(s),
 			or(s.Upstream, "no server"))
 	}
-	if d := f.FD; d != nil {
-		text := fmt.Sprintf("%d, %s side, %s %s", d.Number, d.Side, d.Kind,
-			or(d.State, "(state not observed)"))
-		if d.Mask != "" {
-			text += ", delivered " + d.Mask
+	if f.FD != nil {
+		p.line("  fd       %s", descriptor(f.FD))
+	}
+	if l := f.Listener; l != nil {
+		waiting := "an unknown number of"
+		if n, ok := l.Waiting.Get(); ok {
+			waiting = fmt.Sprint(n)
 		}
-		p.line("  fd       %s", text)
+		p.line("  listener %s, %s connections waiting", or(l.Address, "address unknown"), waiting)
+	}
+	if f.Destination != "" {
+		p.line("  to       %s", f.Destination)
 	}
 	if t := f.Timer; t != nil {
 		p.line("  timer    %s, overdue by %.1f s", t.Name, t.Overdue.Seconds())
@@ -121,6 +131,28 @@ func (p *printer) finding(f *correlate.Finding) {
 		p.line("    %10s  %s", "not seen", u)
 	}
 	p.line("  do       %s", f.Remedy)
+}
+
+// descriptor says in one line what a descriptor is.
+func descriptor(d *correlate.Descriptor) string {
+	text := fmt.Sprint(d.Number)
+	if d.Side != "" {
+		text += ", " + d.Side + " side"
+	}
+	text += ", " + or(d.Kind, "of unknown kind")
+	if d.Kind == "tcp" {
+		text += " " + or(d.State, "(state not observed)")
+	}
+	switch {
+	case d.Remote != "":
+		text += ", " + or(d.Local, "?") + " to " + d.Remote
+	case d.Local != "":
+		text += ", " + d.Local
+	}
+	if mask := d.Mask.Or(""); mask != "" {
+		text += ", delivered " + mask
+	}
+	return text
 }
 
 func title(f *correlate.Finding) string {
@@ -153,6 +185,10 @@ func (p *printer) others(findings []correlate.Finding) {
 		if s := f.Stream; s != nil {
 			who = fmt.Sprintf("  stream %s, client %s, server %s, age %s", s.ID, s.ClientState,
 				s.ServerState, age(s.Age))
+		} else if f.FD != nil {
+			who = "  fd " + descriptor(f.FD)
+		} else if f.Destination != "" {
+			who = "  to " + f.Destination
 		}
 		p.line("  %s (%.2f)%s", title(f), f.Confidence, who)
 	}

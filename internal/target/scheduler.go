@@ -135,6 +135,7 @@ type account struct {
 
 	voluntary   evidence.Observed[uint64]
 	involuntary evidence.Observed[uint64]
+	waitsOn     evidence.Observed[int]
 }
 
 // Read reads all threads of the process. It fails with ErrGone when the process has ended.
@@ -217,6 +218,7 @@ func (s *Scheduler) readThread(directory string) (tid int, a account, ok bool) {
 	if text, err := s.readFile(base + "schedstat"); err == nil {
 		a.run, a.queued = parseSchedstat(text)
 	}
+	a.waitsOn = s.waitsOn(base, state)
 	status, err := s.readFile(base + "status")
 	if err != nil {
 		return tid, a, !s.translate
@@ -270,6 +272,7 @@ func (r *Reading) Since(earlier *Reading) []evidence.Thread {
 			Queued:              difference(now.queued, before.queued),
 			VoluntarySwitches:   difference(now.voluntary, before.voluntary),
 			InvoluntarySwitches: difference(now.involuntary, before.involuntary),
+			WaitsOn:             now.waitsOn,
 		})
 	}
 	for _, tid := range slices.Sorted(maps.Keys(earlier.threads)) {

@@ -1,0 +1,113 @@
+package correlate
+
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Class Class
+	// Confidence is from 0 to 1; it follows from the weights of the facts in Evidence.
+	Confidence float64
+	// Stream is the culprit, nil when none is to blame or none is known.
+	Stream *evidence.Stream
+	// FD is the descriptor concerned, nil for none.
+	FD *Descriptor
+	// Listener is the listening socket concerned, nil for none.
+	Listener *Listener
+	// Destination is the address that the process connects to again and again, empty for none.
+	Destination string
+	// Timer is the timer that is overdue, nil for none.
+	Timer *Timer
+	// Functions are those in which the thread concerned was found, the most frequent first; empty when no
+	// samples were taken.
+	Functions []Function
+	// Idle is true exactly when the finding costs no CPU, at present or ever.
+	Idle bool
+	// Partial is true exactly when the thread concerned has other work as well and gets it done.
+	Partial  bool
+	Evidence []Fact
+	// Unknown are sentences about what would have made it surer.
+	Unknown []string
+	// Remedy is what the operator can do now.
+	Remedy string
+
+	// threads are those that it keeps awake; none means any.
+	threads []int
+}
+
+// Verdict is what the finding alone makes of the process.
+func (f *Finding) Verdict() Verdict {
+	switch {
+	case f.Idle:
+		return Leak
+	case f.Class.boundary():
+		return Boundary
+	case f.Partial:
+		return Partial
+	}
+	return Spin
+}
+
+// Spins reports whether the finding is a spin of an event loop, one that has other work as well among them.
+func (f *Finding) Spins() bool { v := f.Verdict(); return v == Spin || v == Partial }
+
+func (f *Finding) add(fact Fact) { f.Evidence = append(f.Evidence, fact) }
+
+// Descriptor is a descriptor in a finding.
+type Descriptor struct {
+	Number int
+	Side   string // "client" or "server", empty when there is no such thing or it is not known
+	Kind   string // as evidence.Socket.Kind; empty when not observed
+	State  string // TCP state, empty when not observed, and for what is not a TCP socket
+	// Mask is the events delivered in the window, empty for none.
+	Mask   evidence.Observed[string]
+	Local  string // address:port, empty when not observed or when there is none
+	Remote string
+}
+
+// Listener is a listening socket in a finding.
+type Listener struct {
+	Number  int
+	Address string
+	// Waiting is how many connections wait to be accepted.
+	Waiting evidence.Observed[uint32]
+}
+
+// Function is where a thread was found.
+type Function struct {
+	// Name is the function's name, or its object and address when it has none. Callers are those that
+	// called it, the nearest first, in its most frequent stack.
+	Name    string
+	Callers []string
+	// Share is in how many of the thread's samples it was the innermost function.
+	Share float64
+}
+
+// Timer is an overdue timer.
+type Timer struct {
+	Name    string
+	Overdue time.Duration
+}
+
+// Fact is one piece of evidence. Count is not observed for facts that are not counts.
+type Fact struct {
+	Text   string
+	Count  evidence.Observed[uint64]
+	Source string
+	// weight is how likely the fact alone makes the finding, from 0 to 1.
+	weight float64
+}
+
+// Sources of facts, as reports name them.
+const (
+	sourceSyscalls  = "syscall probe"
+	sourceSockets   = "socket probe"
+	sourceScheduler = "scheduler"
+	sourceLedger    = "ledger"
+	sourceState     = "runtime API"
+	sourceFiles     = "descriptor iterator"
+	sourceSamples   = "samples"
+)

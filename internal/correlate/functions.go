@@ -1,0 +1,102 @@
+package correlate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+const (
+	// maxFunctions is how many functions a finding names, maxCallers how many callers of each.
+	maxFunctions = 3
+	maxCallers   = 4
+	// leastSamples is how many samples of a thread it takes to speak of shares.
+	leastSamples = 10
+)
+
+// addFunctions adds in which functions the threads concerned were found.
+func (in *input) addFunctions(f *Finding) {
+	if in.Window == nil || in.Window.Samples == nil {
+		f.Unknown = append(f.Unknown, "the functions in which it spends its time: no samples were taken")
+		return
+	}
+	f.Functions = functionsOf(in.Window.Samples, f.threads)
+	if len(f.Functions) == 0 {
+		f.Unknown = append(f.Unknown, "the functions in which it spends its time: too few samples")
+		return
+	}
+	for _, v := range f.Functions {
+		text := fmt.Sprintf("%.0f %% of the samples are in %s", 100*v.Share, v.Name)
+		for i, c := range v.Callers {
+			if i == 0 {
+				text += ", called by "
+			} else {
+				text += " < "
+			}
+			text += c
+		}
+		f.add(Fact{Text: text, Source: sourceSamples})
+	}
+}
+
+// functionsOf returns the program's functions in which the threads were found most often.
+func functionsOf(s *evidence.Samples, tids []int) []Function {
+	type tally struct {
+		count, most uint64
+		stack       []evidence.Frame
+	}
+	byName := map[string]*tally{}
+	var total uint64
+	for i := range s.Stacks {
+		stack := &s.Stacks[i]
+		if len(tids) > 0 && !slices.Contains(tids, stack.TID) {
+			continue
+		}
+		total += stack.Count
+		frames := stack.User
+		if len(frames) == 0 {
+			frames = stack.Kernel
+		}
+		if len(frames) == 0 {
+			continue
+		}
+		t := byName[frameName(frames[0])]
+		if t == nil {
+			t = &tally{}
+			byName[frameName(frames[0])] = t
+		}
+		t.count += stack.Count
+		if stack.Count > t.most {
+			t.most, t.stack = stack.Count, frames
+		}
+	}
+	if total < leastSamples {
+		return nil
+	}
+	var found []Function
+	for name, t := range byName {
+		v := Function{Name: name, Share: float64(t.count) / float64(total)}
+		for _, frame := range t.stack[1:min(len(t.stack), 1+maxCallers)] {
+			v.Callers = append(v.Callers, frameName(frame))
+		}
+		found = append(found, v)
+	}
+	slices.SortFunc(found, func(a, b Function) int {
+		return cmp.Or(cmp.Compare(b.Share, a.Share), cmp.Compare(a.Name, b.Name))
+	})
+	return found[:min(len(found), maxFunctions)]
+}
+
+// frameName is what a frame is called.
+func frameName(f evidence.Frame) string {
+	if f.Function != "" {
+		return f.Function
+	}
+	at := f.Address
+	if f.Start != 0 {
+		at = f.Start
+	}
+	return fmt.Sprintf("%s+%#x", cmp.Or(f.Object, "?"), at)
+}

@@ -1,0 +1,91 @@
+package correlate
+
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// mostCalls is how many system calls per second a thread makes at most that is in one loop of its own: more
+// of them are work that somebody sees.
+const mostCalls = 100
+
+// insideHandler is the rule for B1: a loop inside a handler. The thread uses its CPU in the program, does not
+// come back to any wait, and an epoll set has nobody who waits on it. The function is named by the samples.
+func insideHandler(in *input) []Finding {
+	if in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() || !in.deserted() {
+		return nil
+	}
+	var found []Finding
+	for i := range in.Window.Threads {
+		t := &in.Window.Threads[i]
+		slept, ok := t.Blocked(in.Window.Length()).Get()
+		calls, counted := t.Calls.Get()
+		if !ok || slept >= awake || !counted || waitsOf(t) > 0 || in.explained(t.TID) ||
+			float64(calls) > mostCalls*max(1, in.Window.Length().Seconds()) || mostlySystem(t) {
+			continue
+		}
+		f := Finding{Class: B1, threads: []int{t.TID}, Remedy: in.restart()}
+		f.add(Fact{
+			Text:  fmt.Sprintf("waits of any kind by thread %d, which was never asleep", t.TID),
+			Count: evidence.Know(uint64(0)), Source: sourceSyscalls, weight: 0.7,
+		})
+		f.add(Fact{
+			Text: "system calls by it", Count: evidence.Know(calls), Source: sourceSyscalls, weight: 0.4,
+		})
+		f.add(Fact{Text: "nobody waits on an epoll set of the process", Source: sourceFiles, weight: 0.4})
+		in.addSleep(&f, t.TID)
+		in.addFunctions(&f)
+		found = append(found, f)
+	}
+	return found
+}
+
+// deserted reports whether the process has an epoll set on which no thread waited in the window and none
+// sleeps now. The runtime's own set of a Go program counts as waited for: it is asked now and then by
+// whichever thread is free.
+func (in *input) deserted() bool {
+	for i := range in.Window.Threads {
+		if t := &in.Window.Threads[i]; !t.WaitsOn.IsKnown() && t.Run.IsKnown() {
+			return false // it may be the one that waits
+		}
+	}
+	for i := range in.Window.Descriptors {
+		d := &in.Window.Descriptors[i]
+		if s, known := d.Socket.Get(); known && s.Kind == "epoll" && !in.waitedFor(d.FD) {
+			return true
+		}
+	}
+	return false
+}
+
+func (in *input) waitedFor(set int) bool {
+	for i := range in.Window.Threads {
+		t := &in.Window.Threads[i]
+		if on, known := t.WaitsOn.Get(); known && on == set {
+			return true
+		}
+		for j := range t.Sets {
+			if t.Sets[j].FD == set && t.Sets[j].Waits.Total() > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// waitsOf is the number of waits of a thread, on whatever set.
+func waitsOf(t *evidence.Thread) uint64 {
+	var n uint64
+	for i := range t.Sets {
+		n += t.Sets[i].Waits.Total()
+	}
+	return n
+}
+
+// mostlySystem reports whether a thread spent most of its time in the kernel.
+func mostlySystem(t *evidence.Thread) bool {
+	user, ok1 := t.User.Get()
+	system, ok2 := t.System.Get()
+	return ok1 && ok2 && system > user
+}

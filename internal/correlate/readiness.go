@@ -1,0 +1,49 @@
+package correlate
+
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// speculative is the rule for T6: a flag that says "ready" was not cleared after EAGAIN, so the descriptor is
+// tried in each turn and the loop does not sleep. The deciding fact is EAGAIN again and again on a descriptor
+// that the kernel does not report.
+func speculative(in *input) []Finding {
+	if in.Window == nil || in.busyPolling() {
+		return nil
+	}
+	var found []Finding
+	for i := range in.loops {
+		l := &in.loops[i]
+		zero := l.waits[evidence.TimeoutZero][evidence.ResultNone]
+		if !l.gated || l.source != sourceSyscalls || zero*2 < l.waits.Total() || in.explained(l.tid) {
+			continue
+		}
+		for j := range in.Window.Descriptors {
+			d := &in.Window.Descriptors[j]
+			again := d.Read.Again + d.Write.Again
+			done := moved(&d.Read) + moved(&d.Write)
+			if again < leastRepeats || again*2 < zero || done*deliveriesPerProgress > again ||
+				d.Delivered()*deliveriesPerProgress > again {
+				continue
+			}
+			f := Finding{
+				Class: T6, FD: in.describe(d.FD), Stream: in.streamOf(d.FD), threads: []int{l.tid},
+				Remedy: in.restart(),
+			}
+			f.add(Fact{
+				Text:  fmt.Sprintf("calls on descriptor %d that returned EAGAIN", d.FD),
+				Count: evidence.Know(again), Source: sourceSyscalls, weight: 0.8,
+			})
+			f.add(Fact{
+				Text:  "events delivered for it",
+				Count: evidence.Know(d.Delivered()), Source: sourceSyscalls, weight: 0.3,
+			})
+			in.addWaits(&f)
+			in.addFunctions(&f)
+			found = append(found, f)
+		}
+	}
+	return found
+}

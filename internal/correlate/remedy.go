@@ -1,0 +1,52 @@
+package correlate
+
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// remedy is what the operator can do now. It must work on that very process: a real HAProxy ignores
+// "shutdown session" for an orphaned stream, our own kill is total.
+func (in *input) remedy(class Class, s *evidence.Stream) string {
+	switch {
+	case s != nil && in.Process.Kind == evidence.KindWhyspin:
+		order := "shutdown session " + s.ID
+		if in.Socket == "" {
+			return fmt.Sprintf("give the order %q on a stats socket of level admin: it ends only that stream",
+				order)
+		}
+		return fmt.Sprintf("echo %q | socat - %s   (level admin; it ends that stream and no other)", order,
+			in.Socket)
+	case s != nil && in.Process.Kind == evidence.KindHAProxy && (class == T3 || class == T3i):
+		return "this HAProxy ignores \"shutdown session\" for such a stream: reload it, wait until the old " +
+			fmt.Sprintf("process holds only that stream, then end the old process with: kill -TERM %d",
+				in.Process.PID)
+	case class == Unknown:
+		return "keep the process and look longer (--for 10s), then at its functions with a CPU profiler"
+	}
+	return in.restart()
+}
+
+// restart is the remedy when nothing milder is known to work.
+func (in *input) restart() string {
+	return fmt.Sprintf("keep its state first (gcore %d), then restart the process when its other work allows",
+		in.Process.PID)
+}
+
+// readyRemedy is what to do about a descriptor that keeps a loop awake.
+func (in *input) readyRemedy(f *Finding, r *repeat) string {
+	if f.Stream != nil && in.Process.Kind == evidence.KindWhyspin {
+		return in.remedy(f.Class, f.Stream)
+	}
+	switch {
+	case f.Class == F5:
+		return fmt.Sprintf("see whether it is out of descriptors (ls /proc/%d/fd | wc -l; its limit is in"+
+			" /proc/%d/limits); then raise that: prlimit --pid %d --nofile=N", in.Process.PID, in.Process.PID,
+			in.Process.PID)
+	case r.socket.Kind == "tcp" && r.socket.Remote != "" && f.Class != F6:
+		return fmt.Sprintf("have %s end that connection, which may end the spin; otherwise restart the"+
+			" process when its other work allows (gcore %d keeps its state)", r.socket.Remote, in.Process.PID)
+	}
+	return in.restart()
+}

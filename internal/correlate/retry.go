@@ -1,0 +1,90 @@
+package correlate
+
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+const (
+	// leastConnects is how many attempts per second to one destination are a storm: with any delay armed
+	// there are fewer (look-alikes L10 and L18).
+	leastConnects = 100
+	// connectsPerAccept is how many attempts one accepted connection can explain: a proxy retries a few times
+	// for each client.
+	connectsPerAccept = 10
+)
+
+// retryStorm is the rule for C1: a failure handler retries at once. Descriptors change all the time, so it
+// looks like progress; the deciding fact is attempts to one destination at the speed of system calls, none
+// of which comes about, while no clients arrive that would explain them.
+func retryStorm(in *input) []Finding {
+	if in.Window == nil || in.busyPolling() {
+		return nil
+	}
+	var accepts uint64
+	for i := range in.Window.Descriptors {
+		accepts += in.Window.Descriptors[i].Accepts
+	}
+	threads := in.awakeThreads()
+	if len(threads) == 0 {
+		return nil
+	}
+	var found []Finding
+	for i := range in.Window.Destinations {
+		d := &in.Window.Destinations[i]
+		established, known := d.Established.Get()
+		if float64(d.Connects) < leastConnects*in.Window.Length().Seconds() ||
+			d.Connects < connectsPerAccept*accepts || established*deliveriesPerProgress > d.Connects {
+			continue
+		}
+		if !known && d.Refused*2 < d.Connects && in.bytesMoved() {
+			continue // some of them may have come about
+		}
+		f := Finding{Class: C1, Destination: d.Address, threads: threads}
+		f.add(Fact{
+			Text:  "attempts to connect to " + d.Address,
+			Count: evidence.Know(d.Connects), Source: sourceSyscalls, weight: 0.7,
+		})
+		if known {
+			f.add(Fact{
+				Text: "of them came about", Count: d.Established, Source: sourceSockets, weight: 0.6,
+			})
+		}
+		f.add(Fact{
+			Text:  "connections accepted by the process",
+			Count: evidence.Know(accepts), Source: sourceSyscalls, weight: 0.3,
+		})
+		if !known {
+			f.Unknown = append(f.Unknown, "how many of the attempts came about")
+		}
+		f.Remedy = fmt.Sprintf("bring up what should listen on %s, or take it out of the configuration: the"+
+			" attempts end when one succeeds or there is nothing to try", d.Address)
+		in.addWaits(&f)
+		in.addFunctions(&f)
+		found = append(found, f)
+	}
+	return found
+}
+
+// awakeThreads returns the threads that slept next to nothing.
+func (in *input) awakeThreads() []int {
+	var tids []int
+	for i := range in.Window.Threads {
+		t := &in.Window.Threads[i]
+		if slept, ok := t.Blocked(in.Window.Length()).Get(); ok && slept < awake {
+			tids = append(tids, t.TID)
+		}
+	}
+	return tids
+}
+
+// bytesMoved reports whether more bytes were moved than a few replies.
+func (in *input) bytesMoved() bool {
+	var n uint64
+	for i := range in.Window.Descriptors {
+		d := &in.Window.Descriptors[i]
+		n += moved(&d.Read) + moved(&d.Write)
+	}
+	return n >= leastRepeats
+}
