@@ -63,7 +63,7 @@ func run(ctx context.Context, o Options, c *evidence.Case, state stateFunc) (*co
 	defer p.Close()
 	// Resets are wanted but not needed: why they are missing is in the window.
 	_ = p.WatchResets()
-	if err := watch(ctx, p, o.For, c); err != nil {
+	if err := watch(ctx, p, c, func() error { return pause(ctx, o.For) }); err != nil {
 		return nil, err
 	}
 	if state != nil && c.Before != nil {
@@ -75,21 +75,29 @@ func run(ctx context.Context, o Options, c *evidence.Case, state stateFunc) (*co
 	return correlate.Correlate(c), nil
 }
 
-// watch records the kernel's view for a while.
-func watch(ctx context.Context, p *probe.Probe, length time.Duration, c *evidence.Case) error {
+// watch records the kernel's view while something lasts.
+func watch(ctx context.Context, p *probe.Probe, c *evidence.Case, lasts func() error) error {
 	r, err := p.Begin()
 	if err != nil {
 		return err
 	}
-	select {
-	case <-time.After(length):
-	case <-ctx.Done():
+	if err := lasts(); err != nil {
 		// The window is given up, and has to be closed all the same: a probe records one at a time.
-		_, err = r.EndCounts()
-		return errors.Join(ctx.Err(), err)
+		_, closing := r.EndCounts()
+		return errors.Join(err, closing)
 	}
 	c.Window, err = r.End()
 	return err
+}
+
+// pause waits for the length of a window.
+func pause(ctx context.Context, length time.Duration) error {
+	select {
+	case <-time.After(length):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ask asks for the state and notes when there is no answer.

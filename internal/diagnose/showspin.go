@@ -14,7 +14,7 @@ import (
 // findings.
 func (s *Supervisor) ShowSpin(w io.Writer) {
 	s.mu.Lock()
-	window, compared := s.window, s.compared
+	window, compared := s.last, s.compared
 	findings := append([]Found(nil), s.findings...)
 	s.mu.Unlock()
 	s.showWindow(w, window, compared)
@@ -37,6 +37,22 @@ func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparis
 	length := window.Length()
 	fmt.Fprintf(w, "kernel: window of %v, %.1f s ago, by %s\n", length.Round(time.Millisecond),
 		sys.Now().Sub(window.End).Seconds(), window.Hooks.Syscall.Or("nothing"))
+	if !window.Hooks.Syscall.IsKnown() {
+		fmt.Fprintln(w, "  waits, receives and sends: not observed")
+	} else {
+		showCounts(w, window, c)
+	}
+	if window.Losses.Any() {
+		fmt.Fprintf(w, "  lost: %+v\n", window.Losses)
+	}
+	for _, u := range window.Unknown {
+		fmt.Fprintf(w, "  not observed: %s\n", u)
+	}
+}
+
+// showCounts writes what the kernel counted.
+func showCounts(w io.Writer, window *evidence.Window, c comparison) {
+	length := window.Length()
 	for t := evidence.TimeoutZero; t < evidence.TimeoutClasses; t++ {
 		kernel, ledger := c.kernel.Timeout(t), c.ledger.Timeout(t)
 		if kernel == 0 && ledger == 0 {
@@ -45,7 +61,7 @@ func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparis
 		fmt.Fprintf(w,
 			"  waits with timeout %-8s  kernel %10.0f/s  ledger %10.0f/s  (none %d, events %d, error %d)\n",
 			t,
-			perSecond(kernel, length), perSecond(ledger, length), c.kernel[t][evidence.ResultNone],
+			perSecond(kernel, length), perSecond(ledger, c.span), c.kernel[t][evidence.ResultNone],
 			c.kernel[t][evidence.ResultEvents], c.kernel[t][evidence.ResultError])
 	}
 	var read, write evidence.IO
@@ -55,12 +71,6 @@ func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparis
 	}
 	showIO(w, "receives", &read, length)
 	showIO(w, "sends", &write, length)
-	if window.Losses.Any() {
-		fmt.Fprintf(w, "  lost: %+v\n", window.Losses)
-	}
-	for _, u := range window.Unknown {
-		fmt.Fprintf(w, "  not observed: %s\n", u)
-	}
 }
 
 func (s *Supervisor) whyNoWindow() string {

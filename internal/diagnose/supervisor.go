@@ -2,9 +2,9 @@ package diagnose
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-
 	"sync"
 	"time"
 
@@ -14,8 +14,6 @@ import (
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/probe"
-	"github.com/whyspin/whyspin/internal/report"
-	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -28,9 +26,6 @@ const (
 
 // alwaysFor is the length of the windows with "whyspin.tracing always": one follows the other.
 const alwaysFor = time.Second
-
-// suspicionFor is the window on a suspicion: a spin makes tens of thousands of waits in it.
-const suspicionFor = 100 * time.Millisecond
 
 // keptFindings is how many findings are remembered.
 const keptFindings = 32
@@ -50,15 +45,29 @@ type Supervisor struct {
 	// Abort ends the process with a core dump; it does not return.
 	Abort func()
 
-	// recording is held during a window: the probe records one at a time.
-	recording sync.Mutex
+	// asked is held during a diagnosis that somebody asked for: one at a time.
+	asked sync.Mutex
+	// window is the right to record, for the probe records one window at a time. It is made by recording.
+	window     chan struct{}
+	windowOnce sync.Once
+	// known are the findings that hold at present, so that each is reported once. Only Run uses it.
+	known map[findingKey]bool
 
 	mu       sync.Mutex
-	window   *evidence.Window // the last duty window
+	last     *evidence.Window // the last duty window
 	compared comparison
 	findings []Found
 	count    uint64
 	classes  map[string]uint64
+}
+
+// ErrBusy is the error for a diagnosis that is asked for while another one is being made.
+var ErrBusy = errors.New("another diagnosis is being made, try again when it has ended")
+
+// recording returns the right to record: whoever can send into it has it, until he takes back what he sent.
+func (s *Supervisor) recording() chan struct{} {
+	s.windowOnce.Do(func() { s.window = make(chan struct{}, 1) })
+	return s.window
 }
 
 // Found is a finding with its moment and a number.
@@ -71,9 +80,11 @@ type Found struct {
 	Action string
 }
 
-// comparison is what the two witnesses, kernel and ledger, counted in the same window.
+// comparison is what the two witnesses, kernel and ledger, counted in the same window. The ledger is read
+// within the window, so its span is a little shorter.
 type comparison struct {
 	kernel, ledger evidence.Waits
+	span           time.Duration // of the ledger's count
 }
 
 // Run supervises until the context is done.
@@ -101,39 +112,54 @@ func (s *Supervisor) Run(ctx context.Context) {
 	}
 }
 
-// dutyWindow records a window of counts and keeps it.
+// dutyWindow records a window of counts and keeps it. A suspicion ends it early, a diagnosis that has the
+// probe replaces it.
 func (s *Supervisor) dutyWindow(ctx context.Context, length time.Duration) {
 	if s.Probe == nil {
 		return
 	}
-	s.recording.Lock()
-	defer s.recording.Unlock()
-	before := s.ledger()
-	r, err := s.Probe.Begin()
-	if err != nil {
+	select {
+	case s.recording() <- struct{}{}:
+	default:
 		return
 	}
+	suspicion, c, w := s.recordDuty(ctx, length)
+	<-s.recording()
+	if w != nil {
+		s.mu.Lock()
+		s.last, s.compared = w, c
+		s.mu.Unlock()
+	}
+	if suspicion != nil {
+		s.suspect(ctx, *suspicion)
+	}
+}
+
+// recordDuty records a duty window. It returns the suspicion that ended it, nil when there was none, and no
+// window when none could be recorded.
+func (s *Supervisor) recordDuty(ctx context.Context, length time.Duration) (*engine.Suspicion, comparison,
+	*evidence.Window) {
+	r, err := s.Probe.Begin()
+	if err != nil {
+		return nil, comparison{}, nil
+	}
+	began, before := sys.Now(), s.ledger()
+	var suspicion *engine.Suspicion
 	select {
 	case <-time.After(length):
 	case <-ctx.Done():
+	case first := <-s.Engine.Suspicions():
+		suspicion = &first
 	}
+	c := comparison{ledger: s.ledger(), span: sys.Now().Sub(began)}
 	w, err := r.EndCounts()
-	if err != nil {
-		return
-	}
-	after := s.ledger()
-	c := comparison{ledger: after}
-	for t := range before {
-		for r := range before[t] {
-			c.ledger[t][r] -= before[t][r]
-		}
+	if err != nil || !c.ledger.Sub(&before) {
+		return suspicion, comparison{}, nil
 	}
 	for _, worker := range s.Engine.Workers() {
 		c.kernel.Add(waitsOf(w, worker.TID, worker.EpollFD))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.window, s.compared = w, c
+	return suspicion, c, w
 }
 
 // ledger adds up the waits of all workers by their own count.
@@ -156,55 +182,59 @@ func waitsOf(w *evidence.Window, tid, fd int) *evidence.Waits {
 	return &evidence.Waits{}
 }
 
-// suspect diagnoses the proxy because of a suspicion. Further suspicions that came meanwhile are about the
-// same state.
-func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
-	d, err := s.Diagnose(ctx, suspicionFor)
-	if err != nil {
-		return // the proxy is being stopped
-	}
-	for len(s.Engine.Suspicions()) > 0 {
-		<-s.Engine.Suspicions()
-	}
-	if len(d.Findings) == 0 {
-		s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and recovered by itself",
-			first.Stream, first.Wakeups, first.Cause))
-		return
-	}
-	for i := range d.Findings {
-		s.act(&d.Findings[i], i < loggedAtOnce)
-	}
-	if more := len(d.Findings) - loggedAtOnce; more > 0 {
-		s.Log(fmt.Sprintf("and %d more findings of the same moment, see \"show spin\"", more))
-	}
-}
-
-// loggedAtOnce is how many findings of one diagnosis are written to the log, the surest first.
-const loggedAtOnce = 8
-
-// Diagnose makes one diagnosis of the proxy it runs in.
+// Diagnose makes one diagnosis of the proxy it runs in, because somebody asks. It fails with ErrBusy while
+// another one is being made.
 func (s *Supervisor) Diagnose(ctx context.Context, window time.Duration) (*correlate.Diagnosis, error) {
-	c := &evidence.Case{Before: s.Engine.State()}
-	c.Process = c.Before.Process
-	if s.Probe != nil && s.Tracing != config.TracingOff {
-		s.recording.Lock()
-		err := watch(ctx, s.Probe, window, c)
-		s.recording.Unlock()
-		if err != nil {
-			c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", err))
+	if !s.asked.TryLock() {
+		return nil, ErrBusy
+	}
+	defer s.asked.Unlock()
+	var why error
+	if s.traces() {
+		select {
+		case s.recording() <- struct{}{}:
+			defer func() { <-s.recording() }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	} else {
-		c.Unknown = append(c.Unknown, "the kernel's view: "+s.blindness())
-		select {
-		case <-time.After(window):
-		case <-ctx.Done():
-		}
+		why = errors.New(s.blindness())
+	}
+	c, err := s.collect(ctx, window, why)
+	if err != nil {
+		return nil, err
+	}
+	return correlate.Correlate(c), nil
+}
+
+// traces reports whether the probes may be used.
+func (s *Supervisor) traces() bool { return s.Probe != nil && s.Tracing != config.TracingOff }
+
+// collect gathers the evidence of one window, without the kernel's view when blind says why. Otherwise the
+// caller has the right to record.
+func (s *Supervisor) collect(ctx context.Context, window time.Duration, blind error) (*evidence.Case, error) {
+	c := &evidence.Case{}
+	if blind == nil {
+		blind = watch(ctx, s.Probe, c, func() error {
+			c.Before = s.Engine.State()
+			err := pause(ctx, window)
+			c.After = s.Engine.State()
+			return err
+		})
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c.After = s.Engine.State()
-	return correlate.Correlate(c), nil
+	if blind != nil {
+		c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", blind))
+		c.Before = s.Engine.State()
+		if err := pause(ctx, window); err != nil {
+			return nil, err
+		}
+		c.After = s.Engine.State()
+	}
+	c.Process = c.After.Process
+	return c, nil
 }
 
 // Counts returns the number of findings so far by class; spins without a class are counted as "unknown".
@@ -222,51 +252,6 @@ func (s *Supervisor) blindness() string {
 		return s.Blind.Error()
 	}
 	return "no probe is loaded"
-}
-
-// act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
-func (s *Supervisor) act(f *correlate.Finding, logged bool) {
-	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
-	abort := false
-	if f.Verdict() == correlate.Spin && f.Stream != nil {
-		switch s.Action {
-		case config.SpinShutdown:
-			found.Action = "the stream had ended by itself"
-			if s.Engine.Kill(f.Stream.ID, stream.KillSpin) {
-				found.Action = "the stream was shut down"
-			}
-		case config.SpinAbort:
-			found.Action = "the process is aborted"
-			abort = true
-		case config.SpinReport:
-		}
-	}
-	s.mu.Lock()
-	s.count++
-	found.Number = s.count
-	if s.classes == nil {
-		s.classes = map[string]uint64{}
-	}
-	class := string(f.Class)
-	if f.Class == correlate.Unknown {
-		class = "unknown"
-	}
-	s.classes[class]++
-	s.findings = append(s.findings, found)
-	if len(s.findings) > keptFindings {
-		s.findings = s.findings[1:]
-	}
-	s.mu.Unlock()
-	line := fmt.Sprintf("finding %d: %s", found.Number, report.Line(f))
-	if found.Action != "" {
-		line += "; action: " + found.Action
-	}
-	if logged {
-		s.Log(line)
-	}
-	if abort && s.Abort != nil {
-		s.Abort()
-	}
 }
 
 // Probes says in one line what watches the proxy, for "show info".

@@ -1,0 +1,156 @@
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/correlate"
+	"github.com/whyspin/whyspin/internal/engine"
+	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/report"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// suspicionFor are the windows on a suspicion. A spin makes tens of thousands of waits in the first; a
+// stream that is woken slowly, or that began to be in the middle of the first, is seen in the second.
+var suspicionFor = [...]time.Duration{100 * time.Millisecond, time.Second}
+
+// loggedAtOnce is how many findings of one diagnosis are written to the log, the surest first.
+const loggedAtOnce = 8
+
+// findingKey tells one finding from another.
+type findingKey struct {
+	class  correlate.Class
+	stream string
+}
+
+func keyOf(f *correlate.Finding) findingKey {
+	k := findingKey{class: f.Class}
+	if f.Stream != nil {
+		k.stream = f.Stream.ID
+	}
+	return k
+}
+
+// suspect diagnoses the proxy because of a suspicion, and those that came with it.
+func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
+	pending := []engine.Suspicion{first}
+	for len(s.Engine.Suspicions()) > 0 {
+		pending = append(pending, <-s.Engine.Suspicions())
+	}
+	for _, window := range suspicionFor {
+		c, err := s.suspicionWindow(ctx, window)
+		if err != nil {
+			return // the proxy is being stopped
+		}
+		d := correlate.Correlate(c)
+		s.report(d.Findings)
+		pending = slices.DeleteFunc(pending, func(v engine.Suspicion) bool {
+			return slices.ContainsFunc(d.Findings, func(f correlate.Finding) bool {
+				return f.Stream != nil && f.Stream.ID == v.Stream
+			})
+		})
+		pending = slices.DeleteFunc(pending, func(v engine.Suspicion) bool { return s.recovered(c.After, v) })
+		if len(pending) == 0 {
+			return
+		}
+	}
+	for _, v := range pending {
+		s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and still makes some, too few to"+
+			" call it a spin: see \"show sess %s\"", v.Stream, v.Wakeups, v.Cause, v.Stream))
+	}
+}
+
+// recovered reports whether a suspect stream has ended or makes progress again, and says so in the log.
+func (s *Supervisor) recovered(now *evidence.Snapshot, v engine.Suspicion) bool {
+	at := slices.IndexFunc(now.Streams, func(t evidence.Stream) bool { return t.ID == v.Stream })
+	if at >= 0 && now.Streams[at].NoProgress.Or(1) > 0 {
+		return false
+	}
+	s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and recovered by itself", v.Stream,
+		v.Wakeups, v.Cause))
+	return true
+}
+
+// suspicionWindow gathers evidence at once: without the kernel's view when somebody else records.
+func (s *Supervisor) suspicionWindow(ctx context.Context, window time.Duration) (*evidence.Case, error) {
+	if !s.traces() {
+		return s.collect(ctx, window, errors.New(s.blindness()))
+	}
+	select {
+	case s.recording() <- struct{}{}:
+		defer func() { <-s.recording() }()
+		return s.collect(ctx, window, nil)
+	default:
+		return s.collect(ctx, window, errors.New("a diagnosis that somebody asked for has the probes"))
+	}
+}
+
+// report acts on the findings that were not there the last time.
+func (s *Supervisor) report(findings []correlate.Finding) {
+	holds := map[findingKey]bool{}
+	fresh := 0
+	for i := range findings {
+		f := &findings[i]
+		holds[keyOf(f)] = true
+		if s.known[keyOf(f)] {
+			continue
+		}
+		fresh++
+		s.act(f, fresh <= loggedAtOnce)
+	}
+	s.known = holds
+	if more := fresh - loggedAtOnce; more > 0 {
+		s.Log(fmt.Sprintf("and %d more findings of the same moment, see \"show spin\"", more))
+	}
+}
+
+// act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
+func (s *Supervisor) act(f *correlate.Finding, logged bool) {
+	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
+	abort := false
+	if f.Verdict() == correlate.Spin && f.Stream != nil {
+		switch s.Action {
+		case config.SpinShutdown:
+			found.Action = "the stream had ended by itself"
+			if s.Engine.Kill(f.Stream.ID, stream.KillSpin) {
+				found.Action = "the stream was shut down"
+			}
+		case config.SpinAbort:
+			found.Action = "the process is aborted"
+			abort = true
+		case config.SpinReport:
+		}
+	}
+	s.mu.Lock()
+	s.count++
+	found.Number = s.count
+	if s.classes == nil {
+		s.classes = map[string]uint64{}
+	}
+	class := string(f.Class)
+	if f.Class == correlate.Unknown {
+		class = "unknown"
+	}
+	s.classes[class]++
+	s.findings = append(s.findings, found)
+	if len(s.findings) > keptFindings {
+		s.findings = s.findings[1:]
+	}
+	s.mu.Unlock()
+	line := fmt.Sprintf("finding %d: %s", found.Number, report.Line(f))
+	if found.Action != "" {
+		line += "; action: " + found.Action
+	}
+	if logged {
+		s.Log(line)
+	}
+	if abort && s.Abort != nil {
+		s.Abort()
+	}
+}
