@@ -143,7 +143,7 @@ func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 		s.findings = s.findings[1:]
 	}
 	s.mu.Unlock()
-	line := fmt.Sprintf("finding %d: %s", found.Number, report.Line(f))
+	line := fmt.Sprintf("finding %d: %s", found.Number, report.LogLine(f))
 	if found.Action != "" {
 		line += "; action: " + found.Action
 	}

@@ -59,9 +59,9 @@ type finding struct {
 	Destination string     `json:"destination,omitempty"`
 	Timer       *timer     `json:"timer,omitempty"`
 	Functions   []function `json:"functions,omitempty"`
-	Evidence    []fact     `json:"evidence"`
-	Unknown     []string   `json:"unknown"`
-	Remedy      string     `json:"remedy"`
+	Evidence    []fact     `json:"evidence,omitzero"`
+	Unknown     []string   `json:"unknown,omitzero"`
+	Remedy      string     `json:"remedy,omitempty"`
 }
 
 type stream struct {
@@ -214,9 +214,19 @@ func nonNil(list []string) []string {
 	return list
 }
 
+// LogLine returns who is to blame as one line of JSON, in the form of the "findings" of a report without the
+// evidence: log lines of 1024 bytes are usual, and the evidence is in "show spin".
+func LogLine(f *correlate.Finding) string {
+	short := jsonFinding(f)
+	short.Evidence, short.Unknown, short.Functions, short.Remedy = nil, nil, nil, ""
+	return line(short)
+}
+
 // Line returns a finding as one line of JSON, in the form of the "findings" of a report.
-func Line(f *correlate.Finding) string {
-	text, err := json.Marshal(jsonFinding(f))
+func Line(f *correlate.Finding) string { return line(jsonFinding(f)) }
+
+func line(f finding) string {
+	text, err := json.Marshal(f)
 	if err != nil {
 		panic("BUG: a finding that is not JSON: " + err.Error())
 	}

@@ -224,3 +224,18 @@ func TestTextIsNeverLongerThanAScreen(t *testing.T) {
 		t.Error("the remedy was cut")
 	}
 }
+
+// TestLogLineFitsIntoOne: HAProxy's default length of a log line is 1024, and the line begins with a header.
+func TestLogLineFitsIntoOne(t *testing.T) {
+	d := spin()
+	for i := range d.Findings {
+		text := LogLine(&d.Findings[i])
+		if len(text) > 800 || !json.Valid([]byte(text)) {
+			t.Errorf("%d bytes: %s", len(text), text)
+		}
+	}
+	if text := LogLine(&d.Findings[0]); !strings.Contains(text, `"id":"0x2a00000003"`) ||
+		strings.Contains(text, "evidence") {
+		t.Errorf("the line is %s", text)
+	}
+}
