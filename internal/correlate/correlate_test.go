@@ -355,3 +355,48 @@ func TestUnlistedStreamIsNotInvented(t *testing.T) {
 		t.Errorf("finding %+v", f)
 	}
 }
+
+// TestRemedyTakesTheSocketAsItIs: what is printed is pasted into a shell at three in the morning.
+func TestRemedyTakesTheSocketAsItIs(t *testing.T) {
+	for socket, want := range map[string]string{
+		"/run/whyspin.sock": "/run/whyspin.sock",
+		"127.0.0.1:9999":    "TCP:127.0.0.1:9999",
+		"[::1]:9999":        "TCP6:[::1]:9999",
+		"@whyspin":          "ABSTRACT-CONNECT:whyspin",
+		"/run/my proxy":     "'/run/my proxy'",
+		"/run/it's":         `'/run/it'\''s'`,
+		"/run/a:b":          `'UNIX-CONNECT:/run/a\:b'`,
+	} {
+		if got := socatAddress(socket); got != want {
+			t.Errorf("%s becomes %s, should be %s", socket, got, want)
+		}
+	}
+}
+
+// TestProcessInAnotherPidNamespace numbers its threads otherwise: the epoll set tells which is which.
+func TestProcessInAnotherPidNamespace(t *testing.T) {
+	c := spinning()
+	c.Before.Workers[0].TID, c.After.Workers[0].TID = 7, 7
+	f := Correlate(c).Findings[0]
+	if f.Class != T3 || len(f.threads) != 1 || f.threads[0] != 4712 {
+		t.Errorf("class %q, threads %v", f.Class, f.threads)
+	}
+	healthyStream(c)
+	if d := Correlate(c); d.Verdict != Spin {
+		t.Errorf("verdict %q, should be spin", d.Verdict)
+	}
+}
+
+// TestSleepingWorkersAreListed: an empty list of threads would read as if there were none.
+func TestSleepingWorkersAreListed(t *testing.T) {
+	c := spinning()
+	quiet(c)
+	healthyStream(c)
+	c.Window.Threads[0].Sets, c.Window.Threads[0].WaitsOn = nil, evidence.Know(5)
+	c.Window.Threads[1].WaitsOn = evidence.Know(3)
+	d := Correlate(c)
+	if d.Verdict != Healthy || len(d.Threads) != 1 || d.Threads[0].TID != 4712 ||
+		d.Threads[0].Waits != evidence.Know(0.0) {
+		t.Errorf("verdict %q, threads %+v", d.Verdict, d.Threads)
+	}
+}

@@ -30,8 +30,8 @@ func seconds(d time.Duration) string {
 // finding begins a finding about a stream.
 func (in *input) finding(class Class, s *evidence.Stream) Finding {
 	f := Finding{Class: class, Stream: s, Remedy: in.remedy(class, s)}
-	if w := workerOf(in.After, s.Worker); w != nil {
-		f.threads = []int{w.TID}
+	if tid, ok := threadOf(in.Case, s.Worker); ok {
+		f.threads = []int{tid}
 	}
 	side, fd := "server", s.ServerFD
 	if s.ServerState == "CLO" || fd < 0 {

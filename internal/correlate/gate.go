@@ -53,12 +53,15 @@ func summarize(c *evidence.Case, loops []loop) []Thread {
 		for i := range c.Window.Threads {
 			t := &c.Window.Threads[i]
 			at := slices.IndexFunc(loops, func(l loop) bool { return l.tid == t.TID })
-			if at < 0 && !idleLoop(t, c.Window.Length()) {
+			if at < 0 && !isWorker(c, t) && !busy(t, c.Window.Length()) {
 				continue
 			}
 			seen[t.TID] = true
 			s := Thread{
 				TID: t.TID, Name: t.Name, CPU: t.CPU(c.Window.Length()), Slept: t.Blocked(c.Window.Length()),
+			}
+			if c.Window.Hooks.Syscall.IsKnown() {
+				s.Waits = evidence.Know(0.0)
 			}
 			for j := max(at, 0); at >= 0 && j < len(loops); j++ {
 				if loops[j].tid == t.TID {
@@ -78,9 +81,16 @@ func summarize(c *evidence.Case, loops []loop) []Thread {
 	return threads
 }
 
-// idleLoop reports whether a thread without a known event loop is worth a line: it keeps a CPU busy.
-// Threads of a runtime that work now and then are not.
-func idleLoop(t *evidence.Thread, window time.Duration) bool {
+// isWorker reports whether a thread that made no wait in the window runs an event loop all the same: it
+// slept on its set.
+func isWorker(c *evidence.Case, t *evidence.Thread) bool {
+	set, known := t.WaitsOn.Get()
+	return known && set >= 0 && isLoop(c, set)
+}
+
+// busy reports whether a thread without a known event loop is worth a line: it keeps a CPU busy. Threads of a
+// runtime that work now and then are not.
+func busy(t *evidence.Thread, window time.Duration) bool {
 	slept, ok := t.Blocked(window).Get()
 	return ok && slept < awake
 }
@@ -125,7 +135,7 @@ func loopsOf(c *evidence.Case) []loop {
 			t := &c.Window.Threads[i]
 			for j := range t.Sets {
 				s := &t.Sets[j]
-				if s.Owner == evidence.OwnerRuntime || !isLoop(c, t.TID, s) {
+				if s.Owner == evidence.OwnerRuntime || !isLoop(c, s.FD) {
 					continue
 				}
 				loops = append(loops, loop{
@@ -163,17 +173,36 @@ func lostCalls(l *evidence.Losses) uint64 {
 }
 
 // isLoop reports whether an epoll set is an event loop of the program: one that a worker is known to own,
-// or, when the process says nothing of its workers, any.
-func isLoop(c *evidence.Case, tid int, s *evidence.EpollSet) bool {
+// or, when the process says nothing of its workers, any. Threads are no means to tell: a process in another
+// pid namespace numbers them otherwise.
+func isLoop(c *evidence.Case, set int) bool {
 	if c.After == nil || len(c.After.Workers) == 0 {
 		return true
 	}
-	for _, w := range c.After.Workers {
-		if w.TID == tid && w.EpollFD == s.FD {
-			return true
+	return slices.ContainsFunc(c.After.Workers, func(w evidence.Worker) bool { return w.EpollFD == set })
+}
+
+// threadOf returns the thread of a worker as the observer numbers it; not ok for a worker that is not known.
+func threadOf(c *evidence.Case, worker int) (tid int, ok bool) {
+	if c.After == nil {
+		return 0, false
+	}
+	w := workerOf(c.After, worker)
+	if w == nil {
+		return 0, false
+	}
+	if c.Window == nil {
+		return w.TID, true
+	}
+	for i := range c.Window.Threads {
+		t := &c.Window.Threads[i]
+		if t.WaitsOn.Or(-1) == w.EpollFD ||
+			slices.ContainsFunc(t.Sets, func(s evidence.EpollSet) bool { return s.FD == w.EpollFD }) {
+			return t.TID, true
 		}
 	}
-	return false
+	known := slices.ContainsFunc(c.Window.Threads, func(t evidence.Thread) bool { return t.TID == w.TID })
+	return w.TID, known
 }
 
 func workerOf(s *evidence.Snapshot, index int) *evidence.Worker {

@@ -2,6 +2,8 @@ package correlate
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
@@ -17,7 +19,7 @@ func (in *input) remedy(class Class, s *evidence.Stream) string {
 				order)
 		}
 		return fmt.Sprintf("echo %q | socat - %s   (level admin; it ends that stream and no other)", order,
-			in.Socket)
+			socatAddress(in.Socket))
 	case s != nil && in.Process.Kind == evidence.KindHAProxy && (class == T3 || class == T3i):
 		return "this HAProxy ignores \"shutdown session\" for such a stream: reload it, wait until the old " +
 			fmt.Sprintf("process holds only that stream, then end the old process with: kill -TERM %d",
@@ -49,4 +51,25 @@ func (in *input) readyRemedy(f *Finding, r *repeat) string {
 			" process when its other work allows (gcore %d keeps its state)", r.socket.Remote, in.Process.PID)
 	}
 	return in.restart()
+}
+
+// socatAddress writes the address of a socket as socat takes it, quoted for a shell where that is needed.
+func socatAddress(socket string) string {
+	text := socket
+	switch {
+	case strings.HasPrefix(socket, "@"):
+		text = "ABSTRACT-CONNECT:" + socket[1:]
+	case strings.HasPrefix(socket, "["):
+		text = "TCP6:" + socket
+	case !strings.Contains(socket, "/"):
+		text = "TCP:" + socket
+	case strings.ContainsAny(socket, ",:!"):
+		text = "UNIX-CONNECT:" + strings.NewReplacer(",", `\,`, ":", `\:`, "!", `\!`).Replace(socket)
+	}
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("/-_.,:@[]", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		text = "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	}
+	return text
 }
