@@ -51,6 +51,45 @@ enum limit {
 	 */
 	MAX_REGISTRATIONS = 16,
 
+	/*
+	 * Threads that one descriptor was delivered to, kept apart. Two suffice to see that more than
+	 * one is woken; seven fill struct descriptor to 512 bytes. The rest is counted together.
+	 */
+	DELIVERERS = 7,
+
+	/*
+	 * Destinations of connect in one window. A process that tries more of them than this is not
+	 * retrying one; calls to further ones are counted as lost.
+	 */
+	DESTINATIONS = 1024,
+
+	/* Bytes of the path of a unix socket: UNIX_PATH_MAX of include/uapi/linux/un.h. */
+	PATH_BYTES = 108,
+
+	/*
+	 * Messages of one recvmmsg or sendmmsg whose bytes are added up: UIO_MAXIOV, the most that the
+	 * kernel takes.
+	 */
+	MAX_MESSAGES = 1024,
+
+	/*
+	 * Descriptors in one message that are counted as passed on; programs pass one or few. The
+	 * kernel takes 253.
+	 */
+	MAX_PASSED = 8,
+
+	/*
+	 * Stands for "the descriptors given to poll or select" where an epoll descriptor stands
+	 * otherwise. No descriptor has this number: sysctl_nr_open_max is below it.
+	 */
+	POLL_SET = 0x7fffffff,
+
+	/*
+	 * Entries of one epoll set's ready list that are reported. A registration that keeps a loop
+	 * awake is among the first: the list goes round.
+	 */
+	MAX_READY = 256,
+
 	ADDRESS_BYTES = 16,
 	FILE_NAME_BYTES = 16,
 };
@@ -89,15 +128,24 @@ struct io {
 };
 
 /*
- * What is stored in the epoll data of a set, as far as user space knows; it decides how an event finds
- * its descriptor.
+ * What is stored in the epoll data of a set, as far as is known; it decides how an event finds its
+ * descriptor.
  */
 enum set_kind {
 	SET_UNKNOWN, /* events are counted, not attributed */
 	SET_DIRECT,  /* the low 32 bits are the descriptor */
+	SET_MAPPED,  /* the map of registrations knows every one */
+	SET_MIXED,   /* the map knows those whose low 32 bits are not the descriptor */
 };
 
-/* One descriptor number over the window. Shared by every thread: atomic adds only. */
+/* One of the threads that a descriptor was delivered to. Only the thread itself writes. */
+struct deliverer {
+	u32 tid;   /* in the machine's own namespace; 0: free */
+	u32 count; /* deliveries to it */
+	u32 calls; /* its calls on the descriptor, from the first delivery on */
+};
+
+/* One descriptor number over the window. Shared by every thread: atomic adds only, but for the row. */
 struct descriptor {
 	struct io read;
 	struct io write;
@@ -106,13 +154,38 @@ struct descriptor {
 	u32 connects;
 	u32 closes;
 	u32 shutdowns;
-	u32 controls; /* epoll_ctl with this descriptor as its object */
-	u32 dups;
-	u32 touched;	 /* 1: something was counted */
-	u32 set_kind;	 /* enum set_kind, of a descriptor that is an epoll set; written by user space */
-	s32 epoll_fd_1;	 /* the epoll set that delivered it last, plus 1; 0: none did */
-	u32 reserved[2]; /* 384 bytes in all, six cache lines */
-	u32 deliveries[MASKS];
+	u32 controls;	   /* epoll_ctl with this descriptor as its object */
+	u32 dups;	   /* copied, or passed to another process */
+	u32 touched;	   /* 1: something was counted */
+	u32 set_kind;	   /* enum set_kind, of a descriptor that is an epoll set */
+	s32 epoll_fd_1;	   /* the epoll set that delivered it last, plus 1; 0: none did */
+	u32 set_id;	   /* names the epoll set that the descriptor is: duplicates have one name */
+	u32 destination_1; /* index of the destination it is being connected to, plus 1; 0: none */
+
+	/*
+	 * The registration seen last, at the begin of the window or by epoll_ctl: its data and the
+	 * name of its set, 0 for none.
+	 */
+	u64 data;
+	u32 data_set;
+	/*
+	 * Counts what ends a registration under this number: close, EPOLL_CTL_DEL, a new file by dup2.
+	 */
+	u32 generation;
+	u32 closed; /* 1: the number was closed, and nothing was registered under it since */
+	u32 stale;  /* deliveries while it was closed */
+	/*
+	 * The row of deliveries with one mask that no call interrupted: its mask's index plus 1 in the
+	 * upper half, in the lower what deliveries[] said when it began; 0: none. A delivery in one
+	 * thread and a call in another may meet, and the row then counts from either; it never spans
+	 * a call by more deliveries than there are threads.
+	 */
+	u64 row;
+	u32 longest_row;
+	u32 other_deliveries; /* to threads for which there was no room */
+	u32 passed;	      /* of dups: in messages to another process */
+	struct deliverer deliverers[DELIVERERS];
+	u32 deliveries[MASKS]; /* 512 bytes in all, eight cache lines */
 };
 
 /*
@@ -122,8 +195,13 @@ struct descriptor {
 struct thread {
 	u32 tid;      /* in the machine's own namespace; 0: free */
 	u32 seen_tid; /* as the observer's namespace has it */
-	u64 calls;    /* that are not waits */
+	u64 calls;    /* that are not waits on an epoll set */
 	u64 switches; /* voluntary switches at its last call, plus 1; 0: no call yet */
+	u64 yields;   /* sched_yield */
+	u64 futexes;
+	u64 rings; /* io_uring_enter */
+	u64 forks; /* that made a process */
+	u64 reserved;
 };
 
 /* One thread's waits on one epoll set. Only the thread itself writes. */
@@ -133,6 +211,43 @@ struct wait_set {
 	u64 slept;
 	u64 slept_unknown; /* waits that were the thread's first call in the window */
 	u64 events;
+	u64 unattributed; /* of the events: nothing is known of their data */
+	u64 ambiguous;	  /* of the events: several registrations have their data */
+};
+
+/* What an event carries, and which set it came from. */
+struct registration_key {
+	u64 data;
+	u32 set_id;
+	u32 reserved;
+};
+
+/* The descriptor that such an event is about. */
+struct registration {
+	s32 fd;		/* AMBIGUOUS when there are several */
+	u32 generation; /* the descriptor's, when it was registered */
+};
+
+enum attribution {
+	UNATTRIBUTED = -1,
+	AMBIGUOUS = -2,
+};
+
+/* Where a connect went. */
+struct destination_key {
+	u16 family;
+	u16 port;	/* host order */
+	u32 path_bytes; /* of a unix socket */
+	u8 address[PATH_BYTES];
+	u32 reserved;
+};
+
+struct destination {
+	struct destination_key key;
+	u32 connects;	 /* attempts */
+	u32 refused;	 /* that failed at once */
+	u32 failed;	 /* that failed later, as the process learnt */
+	u32 established; /* as the process learnt */
 };
 
 /* Arguments saved at the entry of a call, for the classic tracepoints only. */
@@ -154,6 +269,18 @@ struct losses {
 	u64 beyond_table;
 	u64 full_tables;
 	u64 blind_calls; /* classic tracepoints: exits of calls whose entry was not seen */
+	u64 full_registrations;
+	u64 full_destinations;
+	u64 unread_arguments; /* calls whose arguments in memory could not be read */
+	u64 range_closes;     /* calls of close_range, of which it is not known what they closed */
+};
+
+/* What the maps hold, so that user space clears no more than that. */
+struct count_state {
+	u32 set_id;	   /* the last name given to an epoll set */
+	u32 destinations;  /* slots taken, may exceed DESTINATIONS */
+	u32 registrations; /* 1: there are some */
+	u32 reserved;
 };
 
 /* Which side of the proxied process a socket is on. */
@@ -216,6 +343,7 @@ enum record_type {
 	RECORD_FILE = 1,
 	RECORD_REGISTRATION,
 	RECORD_TASK,
+	RECORD_READY, /* a registration_record, found on the ready list of an epoll set */
 };
 
 /* One open descriptor. */
@@ -224,7 +352,8 @@ struct file_record {
 	u32 fd;
 	u32 kind;  /* enum file_kind */
 	u32 state; /* TCP state, include/net/tcp_states.h */
-	u64 set;   /* names an epoll set within one pass; 0 for other files */
+	u64 set;   /* names an epoll set while it exists; 0 for other files */
+	u64 file;  /* names the file while it exists */
 	u64 cookie;
 	u32 receive_bytes; /* TCP; a listener's: connections waiting */
 	u32 send_bytes;
@@ -238,17 +367,20 @@ struct file_record {
 	u8 remote[ADDRESS_BYTES];
 	char name[FILE_NAME_BYTES];
 	u32 unmarked; /* 1: its socket could not be marked */
-	u32 reserved2;
+	u32 backlog;  /* of a listener: the most connections that may wait */
 };
 
-/* One entry of an epoll set, found through a file that the process has open. */
+/*
+ * One entry of an epoll set, found through a file that the process has open or, as RECORD_READY, through
+ * the set.
+ */
 struct registration_record {
 	u32 type;     /* RECORD_REGISTRATION */
 	u32 fd;	      /* the number it was registered under, which may be closed or another file since */
-	u32 found_fd; /* a number that the registered file has now */
+	u32 found_fd; /* a number that the registered file has now; RECORD_READY: that of the set */
 	u32 ready;    /* 1: on the set's ready list or overflow list */
 	u64 set;      /* as in file_record */
-	u64 file;     /* names the file within one pass */
+	u64 file;     /* as in file_record */
 	u64 data;
 	u32 mask;
 	u32 reserved;

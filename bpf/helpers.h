@@ -23,6 +23,11 @@ typedef _Bool bool;
 #define SEC(name)	__attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline	__attribute__((noinline))
+/*
+ * A function that the verifier checks once, for every argument it might get, and not again wherever it
+ * is called. Pointers that it takes may be NULL as far as the verifier knows.
+ */
+#define __global __attribute__((noinline, visibility("default")))
 
 /*
  * The members of a map definition carry their value in their type, which is how it reaches the loader
@@ -66,6 +71,7 @@ typedef _Bool bool;
 
 /* Values of enum bpf_map_type, map flags and update flags: include/uapi/linux/bpf.h */
 enum {
+	MAP_TYPE_HASH = 1,
 	MAP_TYPE_ARRAY = 2,
 	MAP_TYPE_PERCPU_ARRAY = 6,
 	MAP_TYPE_SK_STORAGE = 24,
@@ -74,6 +80,9 @@ enum {
 	MAP_NO_PREALLOC = 1U << 0,
 	MAP_CLONE = 1U << 9,
 	MAP_MMAPABLE = 1U << 10,
+
+	UPDATE_ANY = 0,
+	UPDATE_NOEXIST = 1,
 
 	STORAGE_GET_CREATE = 1U << 0,
 	RING_NO_WAKEUP = 1U << 0,
@@ -91,12 +100,17 @@ struct tcp_sock;
 struct seq_file;
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1; /* 3.19 */
-static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;				   /* 4.1 */
-static u64 (*const bpf_get_socket_cookie)(void *sk) = (void *)46;		   /* 5.12 here */
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
+					 u64 flags) = (void *)2;		  /* 3.19 */
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3; /* 3.19 */
+static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;				  /* 4.1 */
+static u64 (*const bpf_get_socket_cookie)(void *sk) = (void *)46;		  /* 5.12 here */
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value,
 					 u64 flags) = (void *)107;			      /* 5.11 */
 static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112; /* 5.5 */
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113; /* 5.5 */
+static long (*const bpf_probe_read_user_str)(void *to, u32 size,
+					     const void *from) = (void *)114; /* 5.5 */
 static long (*const bpf_probe_read_kernel_str)(void *to, u32 size,
 					       const void *from) = (void *)115; /* 5.5 */
 static long (*const bpf_seq_write)(struct seq_file *seq, const void *data,

@@ -75,7 +75,11 @@ struct file {
 
 /* fs/eventpoll.c */
 struct epoll_filefd {
+	struct file *file;
 	int fd;
+};
+struct eventpoll {
+	struct list_head rdllist;
 };
 struct epoll_event {
 	u32 events;
@@ -119,6 +123,7 @@ struct sock {
 	u16 sk_type;
 	u16 sk_protocol;
 	u32 sk_ack_backlog;
+	u32 sk_max_ack_backlog;
 };
 
 /*
@@ -223,8 +228,13 @@ enum {
 	NR_read = 0,
 	NR_write = 1,
 	NR_close = 3,
+	NR_poll = 7,
+	NR_pread64 = 17,
+	NR_pwrite64 = 18,
 	NR_readv = 19,
 	NR_writev = 20,
+	NR_select = 23,
+	NR_sched_yield = 24,
 	NR_dup = 32,
 	NR_dup2 = 33,
 	NR_sendfile = 40,
@@ -235,13 +245,36 @@ enum {
 	NR_sendmsg = 46,
 	NR_recvmsg = 47,
 	NR_shutdown = 48,
+	NR_getsockopt = 55,
+	NR_clone = 56,
+	NR_fork = 57,
+	NR_vfork = 58,
+	NR_fcntl = 72,
+	NR_futex = 202,
+	NR_epoll_create = 213,
 	NR_epoll_wait = 232,
 	NR_epoll_ctl = 233,
+	NR_pselect6 = 270,
+	NR_ppoll = 271,
 	NR_splice = 275,
+	NR_tee = 276,
+	NR_vmsplice = 278,
 	NR_epoll_pwait = 281,
 	NR_accept4 = 288,
+	NR_epoll_create1 = 291,
 	NR_dup3 = 292,
+	NR_preadv = 295,
+	NR_pwritev = 296,
+	NR_recvmmsg = 299,
+	NR_sendmmsg = 307,
+	NR_copy_file_range = 326,
+	NR_preadv2 = 327,
+	NR_pwritev2 = 328,
+	NR_io_uring_enter = 426,
+	NR_clone3 = 435,
+	NR_close_range = 436,
 	NR_epoll_pwait2 = 441,
+	NR_futex_waitv = 449,
 };
 
 /*
@@ -267,32 +300,60 @@ struct user_epoll_event {
 };
 
 /*
- * include/uapi/asm-generic/unistd.h; arm64 has neither epoll_wait nor dup2, so those two match no
- * number.
+ * include/uapi/asm-generic/unistd.h; arm64 has none of the older calls at the end of the list, which
+ * match no number.
  */
 enum {
-	NR_dup = 23,
-	NR_dup3 = 24,
+	NR_epoll_create1 = 20,
 	NR_epoll_ctl = 21,
 	NR_epoll_pwait = 22,
+	NR_dup = 23,
+	NR_dup3 = 24,
+	NR_fcntl = 25,
 	NR_close = 57,
 	NR_read = 63,
 	NR_write = 64,
 	NR_readv = 65,
 	NR_writev = 66,
+	NR_pread64 = 67,
+	NR_pwrite64 = 68,
+	NR_preadv = 69,
+	NR_pwritev = 70,
 	NR_sendfile = 71,
+	NR_pselect6 = 72,
+	NR_ppoll = 73,
+	NR_vmsplice = 75,
 	NR_splice = 76,
+	NR_tee = 77,
+	NR_futex = 98,
+	NR_sched_yield = 124,
 	NR_accept = 202,
 	NR_connect = 203,
 	NR_sendto = 206,
 	NR_recvfrom = 207,
+	NR_getsockopt = 209,
 	NR_shutdown = 210,
 	NR_sendmsg = 211,
 	NR_recvmsg = 212,
+	NR_clone = 220,
 	NR_accept4 = 242,
+	NR_recvmmsg = 243,
+	NR_sendmmsg = 269,
+	NR_copy_file_range = 285,
+	NR_preadv2 = 286,
+	NR_pwritev2 = 287,
+	NR_io_uring_enter = 426,
+	NR_clone3 = 435,
+	NR_close_range = 436,
 	NR_epoll_pwait2 = 441,
+	NR_futex_waitv = 449,
 	NR_epoll_wait = 100000,
 	NR_dup2 = 100001,
+	NR_poll = 100002,
+	NR_select = 100003,
+	NR_fork = 100004,
+	NR_vfork = 100005,
+	NR_epoll_create = 100006,
 };
 
 static __always_inline bool is_compat_call(struct task_struct *task, u64 nr)
@@ -306,9 +367,14 @@ static __always_inline bool is_compat_call(struct task_struct *task, u64 nr)
 
 /* include/uapi/asm-generic/errno-base.h, include/uapi/asm-generic/errno.h */
 enum {
+	EINTR_ = 4,
 	EAGAIN_ = 11,
 	EPIPE_ = 32,
 	ECONNRESET_ = 104,
+	EISCONN_ = 106,
+	ENOTCONN_ = 107,
+	EALREADY_ = 114,
+	EINPROGRESS_ = 115,
 };
 
 /*
@@ -335,8 +401,24 @@ enum {
 	MSG_PEEK_ = 0x02,
 	MSG_ERRQUEUE_ = 0x2000,
 
+	SOL_SOCKET_ = 1,
+	SO_ERROR_ = 4,
+	SCM_RIGHTS_ = 1,
+
 	TCP_SYN_SENT_ = 2,
 	TCP_LISTEN_ = 10,
+};
+
+/* include/uapi/linux/eventpoll.h, include/uapi/linux/fcntl.h, include/uapi/linux/sched.h */
+enum {
+	EPOLL_CTL_ADD_ = 1,
+	EPOLL_CTL_DEL_ = 2,
+	EPOLL_CTL_MOD_ = 3,
+
+	F_DUPFD_ = 0,
+	F_DUPFD_CLOEXEC_ = 1030,
+
+	CLONE_THREAD_ = 0x10000,
 };
 
 /* include/uapi/linux/stat.h, include/uapi/linux/magic.h */

@@ -12,78 +12,13 @@
  * belongs to one run at a time, because the kernel skips a run of a program that is already active on
  * the CPU, and counts it as a miss.
  */
-#include "kernel.h"
-#include "evidence.h"
+#include "count.h"
+#include "delivery.h"
+#include "destination.h"
+#include "io.h"
+#include "registration.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
-
-/* 1 entry per descriptor number; user space sets the size from the process's limit. 384 bytes each. */
-struct {
-	__uint(type, MAP_TYPE_ARRAY);
-	__uint(map_flags, MAP_MMAPABLE);
-	__uint(max_entries, 1024);
-	__type(key, u32);
-	__type(value, struct descriptor);
-} descriptors SEC(".maps");
-
-/* An open-addressed table of threads, keyed by thread id. */
-struct {
-	__uint(type, MAP_TYPE_ARRAY);
-	__uint(map_flags, MAP_MMAPABLE);
-	__uint(max_entries, THREAD_SLOTS);
-	__type(key, u32);
-	__type(value, struct thread);
-} threads SEC(".maps");
-
-/* An open-addressed table of waits, keyed by thread id and epoll descriptor. */
-struct {
-	__uint(type, MAP_TYPE_ARRAY);
-	__uint(map_flags, MAP_MMAPABLE);
-	__uint(max_entries, SET_SLOTS);
-	__type(key, u32);
-	__type(value, struct wait_set);
-} wait_sets SEC(".maps");
-
-/*
- * Classic tracepoints only: what a thread's current call was given, at the index of the thread's slot.
- */
-struct {
-	__uint(type, MAP_TYPE_ARRAY);
-	__uint(map_flags, MAP_MMAPABLE);
-	__uint(max_entries, THREAD_SLOTS);
-	__type(key, u32);
-	__type(value, struct saved_call);
-} saved_calls SEC(".maps");
-
-struct event_chunk {
-	struct user_epoll_event events[CHUNK_EVENTS];
-};
-
-/* The chunk of delivered events being looked at on this CPU. */
-struct {
-	__uint(type, MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct event_chunk);
-} event_chunks SEC(".maps");
-
-/*
- * One variable, so that user space finds everything at its offset in one mapping. What is written for
- * other processes' calls (nothing) and what is read for them (control) share no cache line with what
- * this process's calls write.
- */
-struct count_globals {
-	struct count_control control;
-	u8 padding[56];
-	struct losses losses;
-	u8 padding2[24];
-	/*
-	 * 1: something was counted for one of TOUCHED_BLOCK descriptors, from index * TOUCHED_BLOCK.
-	 */
-	u8 touched[MAX_DESCRIPTORS / TOUCHED_BLOCK];
-};
-
-struct count_globals globals __attribute__((aligned(64))) = {};
 
 /* Types that no variable has, for the Go side: BTF holds only what something refers to. */
 struct {
@@ -91,161 +26,8 @@ struct {
 	enum timeout_class timeout_class;
 	enum result_class result_class;
 	enum set_kind set_kind;
+	enum attribution attribution;
 } *exported __attribute__((unused));
-
-/* A system call at its exit. */
-struct call {
-	u64 nr;
-	s64 result;
-	u64 args[6];
-	bool blind; /* the arguments are not known */
-};
-
-static __always_inline void add32(u32 *counter, u32 n)
-{
-	__sync_fetch_and_add(counter, n);
-}
-
-static __always_inline void add64(u64 *counter, u64 n)
-{
-	__sync_fetch_and_add(counter, n);
-}
-
-static __always_inline bool is_counted(struct task_struct *task)
-{
-	u32 tgid = *(volatile u32 *)&globals.control.tgid;
-
-	return (u32)task->tgid == tgid;
-}
-
-/*
- * The counters of a descriptor number; NULL when there are none, which is counted unless it is no
- * number at all.
- */
-static __always_inline struct descriptor *descriptor_at(s32 fd)
-{
-	u32 index = fd;
-	struct descriptor *descriptor;
-
-	if (fd < 0)
-		return NULL;
-	descriptor = bpf_map_lookup_elem(&descriptors, &index);
-	if (!descriptor) {
-		add64(&globals.losses.beyond_table, 1);
-		return NULL;
-	}
-	if (!descriptor->touched) {
-		descriptor->touched = 1;
-		globals.touched[(index / TOUCHED_BLOCK) % sizeof(globals.touched)] = 1;
-	}
-	return descriptor;
-}
-
-/* The slot of the thread, taken on its first call; NULL when the table is full, which is counted. */
-static __always_inline struct thread *thread_of(struct task_struct *task, u32 *slot)
-{
-	u32 tid = task->pid;
-
-	for (u32 i = 0; i < SLOT_PROBES; i++) {
-		u32 index = (tid + i) % THREAD_SLOTS;
-		struct thread *thread = bpf_map_lookup_elem(&threads, &index);
-
-		if (!thread)
-			return NULL;
-		*slot = index;
-		if (thread->tid == tid)
-			return thread;
-		if (thread->tid == 0 && __sync_val_compare_and_swap(&thread->tid, 0, tid) == 0) {
-			thread->seen_tid = task_number(task, globals.control.level);
-			return thread;
-		}
-	}
-	add64(&globals.losses.full_tables, 1);
-	return NULL;
-}
-
-/*
- * The slot of a thread's waits on an epoll set, taken on the first; NULL when the table is full, which
- * is counted.
- */
-static __always_inline struct wait_set *wait_set_of(u32 tid, u32 epoll_fd)
-{
-	u64 key = (u64)tid << 32 | epoll_fd;
-	u32 home = tid + epoll_fd * 61; /* a thread's several sets land apart; 61 is any odd number above
-					   SLOT_PROBES */
-
-	for (u32 i = 0; i < SLOT_PROBES; i++) {
-		u32 index = (home + i) % SET_SLOTS;
-		struct wait_set *set = bpf_map_lookup_elem(&wait_sets, &index);
-
-		if (!set)
-			return NULL;
-		if (set->key == key)
-			return set;
-		if (set->key == 0 && __sync_val_compare_and_swap(&set->key, 0, key) == 0)
-			return set;
-	}
-	add64(&globals.losses.full_tables, 1);
-	return NULL;
-}
-
-/*
- * What a call may move: a peek leaves the bytes where they are, the error queue holds none of the
- * stream.
- */
-enum moves {
-	MOVES_BYTES,
-	MOVES_NOTHING, /* MSG_PEEK: a zero is still an end of file */
-	MOVES_ERRORS,  /* MSG_ERRQUEUE: a zero means nothing */
-};
-
-static __always_inline enum moves moves_of(u64 flags)
-{
-	if (flags & MSG_ERRQUEUE_)
-		return MOVES_ERRORS;
-	return flags & MSG_PEEK_ ? MOVES_NOTHING : MOVES_BYTES;
-}
-
-static __always_inline void count_io(struct io *io, s64 result, enum moves moves)
-{
-	add32(&io->calls, 1);
-	if (result > 0) {
-		if (moves != MOVES_BYTES)
-			return;
-		add64(&io->bytes, result);
-		if (result <= TINY_BYTES)
-			add32(&io->tiny, 1);
-	} else if (result == 0) {
-		if (moves != MOVES_ERRORS)
-			add32(&io->zero, 1);
-	} else if (result == -EAGAIN_) {
-		add32(&io->again, 1);
-	} else if (result == -ECONNRESET_) {
-		add32(&io->reset, 1);
-	} else if (result == -EPIPE_) {
-		add32(&io->pipe, 1);
-	} else {
-		add32(&io->errors, 1);
-	}
-}
-
-static __noinline int count_read(s32 fd, s64 result, enum moves moves)
-{
-	struct descriptor *descriptor = descriptor_at(fd);
-
-	if (descriptor)
-		count_io(&descriptor->read, result, moves);
-	return 0;
-}
-
-static __noinline int count_write(s32 fd, s64 result)
-{
-	struct descriptor *descriptor = descriptor_at(fd);
-
-	if (descriptor)
-		count_io(&descriptor->write, result, MOVES_BYTES);
-	return 0;
-}
 
 static __always_inline enum timeout_class class_of_ms(s32 timeout)
 {
@@ -269,82 +51,6 @@ static __always_inline enum timeout_class class_of_timespec(u64 address)
 	return TIMEOUT_POSITIVE;
 }
 
-/* A walk over the events that one wait returned. */
-struct delivery {
-	u64 array; /* in user space */
-	u32 count;
-	s32 epoll_fd;
-	u32 kind; /* enum set_kind */
-	u32 reserved;
-};
-
-/*
- * The descriptor that an event is about. This is the one place that knows what programs store in epoll
- * data; a map from data to descriptor, for programs that store pointers, would be asked here.
- */
-static __always_inline s32 descriptor_of(const struct delivery *delivery,
-					 const struct user_epoll_event *event)
-{
-	return delivery->kind == SET_DIRECT ? (s32)event->data_low : -1;
-}
-
-/* One step of the walk: event number i. Returns 1 to stop. */
-static long deliver(u32 i, struct delivery *delivery)
-{
-	struct event_chunk *chunk;
-	struct user_epoll_event *event;
-	struct descriptor *descriptor;
-	u32 zero = 0;
-	u64 mask;
-
-	chunk = bpf_map_lookup_elem(&event_chunks, &zero);
-	if (!chunk)
-		return 1;
-	if (i % CHUNK_EVENTS == 0) {
-		u64 left = delivery->count - i;
-		u64 from = delivery->array + (u64)i * sizeof(*event);
-
-		if (left > CHUNK_EVENTS)
-			left = CHUNK_EVENTS;
-		if (bpf_probe_read_user(chunk, left * sizeof(*event), (void *)from)) {
-			add64(&globals.losses.unread_events, delivery->count - i);
-			return 1;
-		}
-	}
-	event = &chunk->events[i % CHUNK_EVENTS];
-	descriptor = descriptor_at(descriptor_of(delivery, event));
-	if (!descriptor)
-		return 0;
-	mask = (event->events & 0x1f) | (event->events & 0x2000) >> 8;
-	forget(mask);
-	if (mask >= MASKS)
-		return 0;
-	add32(&descriptor->deliveries[mask], 1);
-	if (descriptor->epoll_fd_1 != delivery->epoll_fd + 1)
-		descriptor->epoll_fd_1 = delivery->epoll_fd + 1;
-	return 0;
-}
-
-static __always_inline void count_deliveries(s32 epoll_fd, u64 array, u32 events)
-{
-	struct delivery delivery = {.array = array, .count = events, .epoll_fd = epoll_fd};
-	u32 index = epoll_fd;
-	struct descriptor *set = bpf_map_lookup_elem(&descriptors, &index);
-
-	if (!set) {
-		add64(&globals.losses.beyond_table, 1);
-		return;
-	}
-	if (set->set_kind == SET_UNKNOWN)
-		return;
-	delivery.kind = set->set_kind;
-	if (events > MAX_EVENTS) {
-		add64(&globals.losses.unread_events, events - MAX_EVENTS);
-		delivery.count = MAX_EVENTS;
-	}
-	bpf_loop(delivery.count, deliver, &delivery, 0);
-}
-
 /* Whether a thread went to sleep in the call that it now leaves. */
 enum sleep {
 	SLEEP_NO,
@@ -352,62 +58,183 @@ enum sleep {
 	SLEEP_UNKNOWN, /* its first call of the window: it may have slept before */
 };
 
-static __always_inline void count_wait(u32 tid, const struct call *call, enum timeout_class timeout,
-				       enum sleep sleep)
+static __always_inline struct wait_set *count_wait(u32 tid, u32 epoll_fd, s64 returned,
+						   enum timeout_class timeout, enum sleep sleep)
 {
-	struct wait_set *set = wait_set_of(tid, call->args[0]);
-	enum result_class result = call->result > 0    ? RESULT_EVENTS
-				   : call->result == 0 ? RESULT_NONE
-						       : RESULT_ERROR;
+	struct wait_set *set = wait_set_of(tid, epoll_fd);
+	enum result_class result = returned > 0	   ? RESULT_EVENTS
+				   : returned == 0 ? RESULT_NONE
+						   : RESULT_ERROR;
 
 	if (!set)
-		return;
+		return NULL;
 	set->waits[timeout][result]++;
 	if (sleep == SLEEP_YES)
 		set->slept++;
 	else if (sleep == SLEEP_UNKNOWN)
 		set->slept_unknown++;
-	if (call->result > 0) {
-		set->events += call->result;
-		count_deliveries(call->args[0], call->args[1], call->result);
+	if (returned > 0)
+		set->events += returned;
+	return set;
+}
+
+__global int count_epoll_wait(u32 tid, const struct call *call, enum sleep sleep)
+{
+	enum timeout_class timeout;
+	struct wait_set *set;
+
+	if (!call)
+		return 0;
+	timeout = call->nr == NR_epoll_pwait2 ? class_of_timespec(call->args[3])
+					      : class_of_ms(call->args[3]);
+	set = count_wait(tid, call->args[0], call->result, timeout, sleep);
+	if (set && call->result > 0)
+		count_deliveries(set, tid, call->args[0], call->args[1], call->result);
+	return 0;
+}
+
+/*
+ * The timeout of ppoll, select and pselect6. The kernel leaves there what remained of it, so nothing is
+ * left of one that passed; but a thread that slept had one.
+ */
+static __always_inline enum timeout_class class_of_remainder(u64 address, enum sleep sleep)
+{
+	enum timeout_class class = class_of_timespec(address);
+
+	if (class != TIMEOUT_ZERO || sleep == SLEEP_NO)
+		return class;
+	return sleep == SLEEP_YES ? TIMEOUT_POSITIVE : TIMEOUT_UNKNOWN;
+}
+
+/* Counts the waits of programs that do not use epoll. What they wait for is not looked at. */
+__global int count_poll(u32 tid, const struct call *call, enum sleep sleep)
+{
+	enum timeout_class timeout = TIMEOUT_UNKNOWN;
+
+	if (!call)
+		return 0;
+	switch (call->nr) {
+	case NR_poll:
+		timeout = class_of_ms(call->args[2]);
+		break;
+	case NR_ppoll:
+		timeout = class_of_remainder(call->args[2], sleep);
+		break;
+	case NR_select: /* a struct timeval, whose second half is smaller but in the same place */
+	case NR_pselect6:
+		timeout = class_of_remainder(call->args[4], sleep);
+		break;
 	}
+	count_wait(tid, POLL_SET, call->result, timeout, sleep);
+	return 0;
 }
 
 #define count_field(fd, field)                                                                          \
 	do {                                                                                            \
-		struct descriptor *descriptor_ = descriptor_at(fd);                                     \
+		struct descriptor *descriptor_ = called(fd, tid);                                       \
 		if (descriptor_)                                                                        \
 			add32(&descriptor_->field, 1);                                                  \
 	} while (0)
 
+/* Counts a call that may have made a number mean another file. */
+__global int count_table(u32 tid, const struct call *call)
+{
+	struct descriptor *descriptor;
+
+	if (!call)
+		return 0;
+	switch (call->nr) {
+	case NR_close:
+		descriptor = called(call->args[0], tid);
+		if (!descriptor)
+			break;
+		add32(&descriptor->closes, 1);
+		/* A close that was interrupted has closed all the same. */
+		if (call->result == 0 || call->result == -EINTR_)
+			follow_close(descriptor);
+		break;
+	case NR_close_range:
+		add64(&globals.losses.range_closes, 1);
+		break;
+	case NR_dup:
+	case NR_dup2:
+	case NR_dup3:
+		count_field(call->args[0], dups);
+		if (call->result >= 0)
+			follow_dup(call->args[0], call->result);
+		break;
+	case NR_fcntl:
+		if (call->args[1] != F_DUPFD_ && call->args[1] != F_DUPFD_CLOEXEC_)
+			break;
+		count_field(call->args[0], dups);
+		if (call->result >= 0)
+			follow_dup(call->args[0], call->result);
+		break;
+	case NR_epoll_create:
+	case NR_epoll_create1:
+		if (call->result >= 0)
+			follow_create(call->result);
+		break;
+	case NR_epoll_ctl:
+		count_field(call->args[2], controls);
+		if (call->result == 0)
+			follow_control(call->args[0], call->args[1], call->args[2], call->args[3]);
+		break;
+	}
+	return 0;
+}
+
 /* Counts what a call did to descriptors. */
-static __always_inline void count_call(const struct call *call)
+static __always_inline void count_call(u32 tid, const struct call *call)
 {
 	switch (call->nr) {
 	case NR_read:
 	case NR_readv:
-		count_read(call->args[0], call->result, MOVES_BYTES);
+	case NR_pread64:
+	case NR_preadv:
+	case NR_preadv2:
+		count_read(call->args[0], call->result, MOVES_BYTES, tid);
 		break;
 	case NR_recvfrom:
-		count_read(call->args[0], call->result, moves_of(call->args[3]));
+		count_read(call->args[0], call->result, moves_of(call->args[3]), tid);
 		break;
 	case NR_recvmsg:
-		count_read(call->args[0], call->result, moves_of(call->args[2]));
+		count_read(call->args[0], call->result, moves_of(call->args[2]), tid);
+		break;
+	case NR_recvmmsg:
+		count_read(call->args[0], bytes_of_messages(call->args[1], call->result),
+			   moves_of(call->args[3]), tid);
+		break;
+	case NR_sendmsg:
+		count_write(call->args[0], call->result, tid);
+		if (call->result >= 0)
+			follow_message(call->args[1]);
 		break;
 	case NR_write:
 	case NR_writev:
+	case NR_pwrite64:
+	case NR_pwritev:
+	case NR_pwritev2:
 	case NR_sendto:
-	case NR_sendmsg:
-		count_write(call->args[0], call->result);
+	case NR_vmsplice: /* into a pipe, as it is used; out of one it moves bytes the other way */
+		count_write(call->args[0], call->result, tid);
+		break;
+	case NR_sendmmsg:
+		count_write(call->args[0], bytes_of_messages(call->args[1], call->result), tid);
 		break;
 	case NR_splice:
+	case NR_copy_file_range:
 		/* The kernel does not say which of the two an error came from: it counts for both. */
-		count_read(call->args[0], call->result, MOVES_BYTES);
-		count_write(call->args[2], call->result);
+		count_read(call->args[0], call->result, MOVES_BYTES, tid);
+		count_write(call->args[2], call->result, tid);
+		break;
+	case NR_tee: /* leaves the bytes where they are, and copies them */
+		count_read(call->args[0], call->result, MOVES_NOTHING, tid);
+		count_write(call->args[1], call->result, tid);
 		break;
 	case NR_sendfile:
-		count_read(call->args[1], call->result, MOVES_BYTES);
-		count_write(call->args[0], call->result);
+		count_read(call->args[1], call->result, MOVES_BYTES, tid);
+		count_write(call->args[0], call->result, tid);
 		break;
 	case NR_accept:
 	case NR_accept4:
@@ -417,28 +244,83 @@ static __always_inline void count_call(const struct call *call)
 			count_field(call->args[0], accept_errors);
 		break;
 	case NR_connect:
-		count_field(call->args[0], connects);
+		count_connect(call->args[0], call->args[1], call->args[2], call->result, tid);
 		break;
-	case NR_close:
-		count_field(call->args[0], closes);
+	case NR_getsockopt:
+		if (call->args[1] == SOL_SOCKET_ && call->args[2] == SO_ERROR_ && call->result == 0)
+			follow_socket_error(call->args[0], call->args[3], tid);
 		break;
 	case NR_shutdown:
 		count_field(call->args[0], shutdowns);
 		break;
+	case NR_close:
+	case NR_close_range:
 	case NR_epoll_ctl:
-		count_field(call->args[2], controls);
-		break;
 	case NR_dup:
 	case NR_dup2:
 	case NR_dup3:
-		count_field(call->args[0], dups);
+	case NR_fcntl:
+	case NR_epoll_create:
+	case NR_epoll_create1:
+		count_table(tid, call);
 		break;
 	}
 }
 
-static __always_inline bool is_wait(u64 nr)
+/* True exactly when a call made a process; the new one is the caller's child. */
+static __always_inline bool is_fork(const struct call *call)
 {
-	return nr == NR_epoll_wait || nr == NR_epoll_pwait || nr == NR_epoll_pwait2;
+	u64 flags = 0;
+
+	if (call->result <= 0)
+		return false;
+	switch (call->nr) {
+	case NR_fork:
+	case NR_vfork:
+		return true;
+	case NR_clone:
+		return !(call->args[0] & CLONE_THREAD_);
+	case NR_clone3: /* struct clone_args of include/uapi/linux/sched.h begins with the flags */
+		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)call->args[0])) {
+			add64(&globals.losses.unread_arguments, 1);
+			return false;
+		}
+		return !(flags & CLONE_THREAD_);
+	}
+	return false;
+}
+
+/* Counts what a call says of the thread itself. */
+static __always_inline void count_thread(struct thread *thread, const struct call *call,
+					 enum sleep sleep)
+{
+	switch (call->nr) {
+	case NR_sched_yield:
+		thread->yields++;
+		break;
+	case NR_futex:
+	case NR_futex_waitv:
+		thread->futexes++;
+		break;
+	case NR_io_uring_enter:
+		thread->rings++;
+		break;
+	case NR_fork:
+	case NR_vfork:
+	case NR_clone:
+	case NR_clone3:
+		if (is_fork(call))
+			thread->forks++;
+		break;
+	case NR_poll:
+	case NR_ppoll:
+	case NR_select:
+	case NR_pselect6:
+		count_poll(thread->tid, call, sleep);
+		break;
+	default:
+		count_call(thread->tid, call);
+	}
 }
 
 /*
@@ -465,7 +347,8 @@ static __always_inline void count_exit(struct task_struct *task, const struct ca
 	if (is_restart(call->result))
 		return;
 	if (call->blind) {
-		if (!is_wait(call->nr))
+		if (call->nr != NR_epoll_wait && call->nr != NR_epoll_pwait &&
+		    call->nr != NR_epoll_pwait2)
 			thread->calls++;
 		return;
 	}
@@ -473,14 +356,12 @@ static __always_inline void count_exit(struct task_struct *task, const struct ca
 	switch (call->nr) {
 	case NR_epoll_wait:
 	case NR_epoll_pwait:
-		count_wait(task->pid, call, class_of_ms(call->args[3]), sleep);
-		return;
 	case NR_epoll_pwait2:
-		count_wait(task->pid, call, class_of_timespec(call->args[3]), sleep);
+		count_epoll_wait(thread->tid, call, sleep);
 		return;
 	}
 	thread->calls++;
-	count_call(call);
+	count_thread(thread, call, sleep);
 }
 
 #if defined(__TARGET_ARCH_x86)

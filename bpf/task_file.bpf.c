@@ -81,6 +81,7 @@ static __always_inline void describe_tcp(struct sock *sk, struct file_record *re
 	record->state = sk->__sk_common.skc_state;
 	if (record->state == TCP_LISTEN_) {
 		record->receive_bytes = sk->sk_ack_backlog;
+		record->backlog = sk->sk_max_ack_backlog;
 		return;
 	}
 	if (!tcp)
@@ -166,6 +167,51 @@ static __always_inline void write_registrations(struct seq_file *seq, struct fil
 		record->missing_registrations = 1;
 }
 
+/* A walk along the ready list of an epoll set. */
+struct ready_walk {
+	struct seq_file *seq;
+	struct eventpoll *set;
+	struct list_head *node;
+	u32 set_fd;
+	u32 reserved;
+};
+
+/* One step of the walk. Returns 1 to stop. */
+static long write_ready(u32 i, struct ready_walk *walk)
+{
+	struct registration_record out = {.type = RECORD_READY, .ready = 1};
+	struct list_head *node = walk->node;
+	struct epitem *item;
+
+	if (!node || node == &walk->set->rdllist)
+		return 1;
+	item = kernel_container_of(node, struct epitem, rdllink);
+	out.fd = kernel_read(item->ffd.fd);
+	out.found_fd = walk->set_fd;
+	out.file = (u64)kernel_read(item->ffd.file);
+	out.set = (u64)kernel_read(item->ep);
+	out.mask = kernel_read(item->event.events);
+	out.data = kernel_read(item->event.data);
+	/* The list is not locked: a step may lead to another list, whose head is no entry of the set. */
+	if (out.set == (u64)walk->set)
+		bpf_seq_write(walk->seq, &out, sizeof(out));
+	walk->node = kernel_read(node->next);
+	return 0;
+}
+
+/*
+ * Writes what is on the ready list of an epoll set. That is how a registration is found whose file only
+ * another process still has open: it cannot be found through a file of this one, and it is ready when
+ * it matters.
+ */
+static __always_inline void write_ready_list(struct seq_file *seq, const struct file_record *record)
+{
+	struct ready_walk walk = {.seq = seq, .set = (void *)record->set, .set_fd = record->fd};
+
+	walk.node = kernel_read(walk.set->rdllist.next);
+	bpf_loop(MAX_READY, write_ready, &walk, 0);
+}
+
 /* One open file of the process. */
 SEC("iter/task_file")
 int on_task_file(struct bpf_iter__task_file *ctx)
@@ -177,6 +223,7 @@ int on_task_file(struct bpf_iter__task_file *ctx)
 	if (!ctx->task || !file)
 		return 0;
 	record.fd = ctx->fd;
+	record.file = (u64)file;
 	socket = bpf_sock_from_file(file);
 	if (socket) {
 		record.kind = FILE_SOCKET;
@@ -186,6 +233,8 @@ int on_task_file(struct bpf_iter__task_file *ctx)
 		describe_inode(file, &record);
 	}
 	write_registrations(ctx->meta->seq, file, &record);
+	if (record.set)
+		write_ready_list(ctx->meta->seq, &record);
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

@@ -199,6 +199,13 @@ type Losses struct {
 	FullMaps uint64 `json:"full_maps,omitempty"`
 	// RingDrops are rare events that found the ring buffer full.
 	RingDrops uint64 `json:"ring_drops,omitempty"`
+	// UnattributedEvents are delivered events of which it is not known for which descriptor: nothing is known
+	// of their data, or several registrations have them. Those of the Go runtime's set are left out.
+	UnattributedEvents uint64 `json:"unattributed_events,omitempty"`
+	// Destinations are attempts to connect that found the table of destinations full.
+	Destinations uint64 `json:"destinations,omitempty"`
+	// UnreadArguments are calls whose arguments in memory could not be read.
+	UnreadArguments uint64 `json:"unread_arguments,omitempty"`
 	// ProgramMisses are program runs that the kernel skipped because of recursion.
 	ProgramMisses uint64 `json:"program_misses,omitempty"`
 }
@@ -231,6 +238,12 @@ type Thread struct {
 	// WaitsOn is the descriptor of the epoll set on which the thread slept at the end of the window, -1
 	// when it was doing something else.
 	WaitsOn Observed[int] `json:"waits_on"`
+	// Polls counts calls of poll, ppoll, select and pselect6, by which programs wait that do not use epoll;
+	// Rings those of io_uring_enter; Forks those of clone, fork and vfork that made a process, which has
+	// copies of all descriptors. All are among Calls.
+	Polls Observed[Waits]  `json:"polls"`
+	Rings Observed[uint64] `json:"rings"`
+	Forks Observed[uint64] `json:"forks"`
 	// Sets are the epoll sets on which the thread waited.
 	Sets []EpollSet `json:"sets,omitempty"`
 }
@@ -286,8 +299,11 @@ type EpollSet struct {
 	// SleptUnknown counts the waits that are not in Slept because nothing is known of them: a thread's first
 	// call in the window may have begun before it. At most one per thread.
 	SleptUnknown uint64 `json:"slept_unknown,omitempty"`
-	// Events is the number of events delivered.
-	Events uint64 `json:"events"`
+	// Events is the number of events delivered. Of these Unattributed were for no descriptor that is known,
+	// and Ambiguous for one of several with the same epoll data; the others are in Descriptor.Deliveries.
+	Events       uint64 `json:"events"`
+	Unattributed uint64 `json:"unattributed,omitempty"`
+	Ambiguous    uint64 `json:"ambiguous,omitempty"`
 }
 
 // EventMask is a set of epoll event bits as the kernel delivers them.
@@ -343,8 +359,11 @@ type Delivery struct {
 
 // Deliverer is one of several threads that a descriptor was delivered to.
 type Deliverer struct {
+	// TID is the thread. At most seven are kept apart; 0 stands for all others together.
 	TID int `json:"tid"`
-	// Count is how often it was delivered to the thread, Calls what the thread did on it.
+	// Count is how often it was delivered to the thread, Calls what the thread did on it since the first
+	// time. Calls of the others are not kept apart from those of threads that it was not delivered to, and
+	// are 0.
 	Count uint64 `json:"count"`
 	Calls uint64 `json:"calls"`
 }
@@ -352,10 +371,15 @@ type Deliverer struct {
 // Destination is an address that the process tried to connect to, whatever descriptors it used.
 type Destination struct {
 	Address string `json:"address"` // address:port, or a path
-	// Connects counts calls of connect, Refused those that failed at once, Established the connections
-	// that came about.
-	Connects    uint64           `json:"connects"`
-	Refused     uint64           `json:"refused"`
+	// Connects counts attempts: calls of connect that do not merely ask after one that is under way. Refused
+	// are those that failed at once, Failed those that failed later, Established the connections that came
+	// about: as the process learnt by connect, SO_ERROR, or its first read or write. Pending is the rest:
+	// under way at the end, or closed before the outcome was asked for.
+	Connects uint64 `json:"connects"`
+	Refused  uint64 `json:"refused"`
+	Failed   uint64 `json:"failed,omitempty"`
+	Pending  uint64 `json:"pending,omitempty"`
+	// Established is not observed when all that were not refused are pending.
 	Established Observed[uint64] `json:"established"`
 }
 
@@ -395,9 +419,20 @@ type Descriptor struct {
 	Closes    uint64 `json:"closes,omitempty"`
 	Shutdowns uint64 `json:"shutdowns,omitempty"`
 	Controls  uint64 `json:"controls,omitempty"`
-	// Dups counts calls of dup, dup2 and dup3 that were to copy it.
-	Dups uint64 `json:"dups,omitempty"`
+	// Dups counts calls of dup, dup2, dup3 and fcntl that were to copy it, and Passed messages that took it to
+	// another process (SCM_RIGHTS; eight descriptors of a message are looked at). See also Thread.Forks.
+	Dups   uint64 `json:"dups,omitempty"`
+	Passed uint64 `json:"passed,omitempty"`
 
+	// Stale counts deliveries between a close of the number and the next registration under it: of a file
+	// that lives on under another number or in another process (F6).
+	Stale uint64 `json:"stale,omitempty"`
+	// Data is the epoll data of the last registration that was seen under the number.
+	Data Observed[uint64] `json:"data,omitzero"`
+	// Before is what was open under the number at the begin of the window. It is observed only when that is
+	// not what is open there at the end; the number may since have been closed (Socket.Kind says so) or have
+	// become another file.
+	Before Observed[Socket] `json:"before,omitzero"`
 	// Socket is what the kernel's tables say of it at the end of the window.
 	Socket Observed[Socket] `json:"socket"`
 }
@@ -427,15 +462,20 @@ type Socket struct {
 	ReceiveQueue uint32 `json:"receive_queue"`
 	SendQueue    uint32 `json:"send_queue"`
 	// Interest is the events that an epoll set of the process waits for on it, with the flags of the
-	// registration (EPOLLET and so on); 0 when it is in none.
+	// registration (EPOLLET and so on) and ERR and HUP, which cannot be waived; 0 when it is in none.
 	Interest EventMask `json:"interest,omitempty"`
 	// Registered is true exactly when an epoll set of the process holds the descriptor; Ready when it is on
 	// that set's ready list.
 	Registered bool `json:"registered"`
 	Ready      bool `json:"ready"`
 	// Orphaned is true exactly when an epoll set of the process holds, under this number, a file that is no
-	// longer open under it but still is under another: closed without EPOLL_CTL_DEL.
+	// longer open under it but still is under another, or in another process: closed without EPOLL_CTL_DEL.
 	Orphaned bool `json:"orphaned,omitempty"`
+	// Copy is the number under which the orphaned file is still open in the process, 0 when it is in none: then
+	// only another process has it. Standard input is not told from that.
+	Copy int `json:"copy,omitempty"`
+	// Backlog is the limit of ReceiveQueue of a listening socket, 0 when it is not known.
+	Backlog uint32 `json:"backlog,omitempty"`
 }
 
 // The sides of a proxied process on which a socket can be.

@@ -60,7 +60,9 @@ func (p *Probe) Cost() (Cost, error) {
 	var used string
 	for range costRounds {
 		off := l.run()
-		p.counter.reset()
+		if err := p.counter.reset(); err != nil {
+			return Cost{}, fmt.Errorf("measuring the cost of a window: %w", err)
+		}
 		p.counter.declareDirect(l.set)
 		hook, links, err := p.counter.attach()
 		if err != nil {

@@ -38,11 +38,12 @@ type counter struct {
 	hooks      []*hook          // in order of preference; those that did not load have an error
 	mappings   [][]byte
 
-	descriptors []syscallDescriptor // by descriptor number
-	threads     []syscallThread
-	waitSets    []syscallWaitSet
-	savedCalls  []syscallSavedCall
-	globals     *syscallCountGlobals
+	descriptors  []syscallDescriptor // by descriptor number
+	threads      []syscallThread
+	waitSets     []syscallWaitSet
+	savedCalls   []syscallSavedCall
+	destinations []syscallDestination
+	globals      *syscallCountGlobals
 }
 
 // hook is one way to attach the counter.
@@ -82,6 +83,7 @@ func loadCounter(descriptors int, level uint32, cache *btf.Cache) (*counter, []*
 	}
 	spec.Variables = nil // reached through the mapping of .bss, which can be undone
 	spec.Maps[syscallMapDescriptors].MaxEntries = uint32(descriptors)
+	spec.Maps[syscallMapRegistrations].MaxEntries = uint32(2 * descriptors)
 
 	maps := spec.Copy()
 	maps.Programs = nil
@@ -160,6 +162,9 @@ func (c *counter) mapMemory() error {
 	if c.savedCalls, err = mapArray[syscallSavedCall](c, syscallMapSavedCalls); err != nil {
 		return err
 	}
+	if c.destinations, err = mapArray[syscallDestination](c, syscallMapDestinations); err != nil {
+		return err
+	}
 	c.globals, err = mapVariable[syscallCountGlobals](&c.mappings, c.collection, syscallVarGlobals,
 		loadSyscall)
 	return err
@@ -195,7 +200,7 @@ func mapVariable[T any](mappings *[][]byte, collection *ebpf.Collection, name st
 }
 
 // reset forgets everything counted. Nothing may be attached.
-func (c *counter) reset() {
+func (c *counter) reset() error {
 	for block, touched := range c.globals.Touched {
 		if touched == 0 {
 			continue
@@ -207,15 +212,9 @@ func (c *counter) reset() {
 	clear(c.threads)
 	clear(c.waitSets)
 	clear(c.savedCalls)
+	err := c.resetMaps()
 	c.globals.Losses = syscallLosses{}
-}
-
-// declareDirect says that the data of an epoll set hold the descriptor in their low 32 bits.
-func (c *counter) declareDirect(fd int) {
-	if fd >= 0 && fd < len(c.descriptors) {
-		c.descriptors[fd].SetKind = uint32(syscallSetKindSET_DIRECT)
-		c.globals.Touched[fd/int(syscallLimitTOUCHED_BLOCK)] = 1 // so that reset finds it
-	}
+	return err
 }
 
 // count makes the attached programs count the process with that global id; 0 makes them stop.
@@ -302,6 +301,7 @@ func (c *counter) close() {
 	for _, memory := range c.mappings {
 		_ = sys.UnmapShared(memory)
 	}
-	c.mappings, c.descriptors, c.threads, c.waitSets, c.savedCalls, c.globals = nil, nil, nil, nil, nil, nil
+	c.mappings, c.descriptors, c.threads, c.waitSets, c.savedCalls = nil, nil, nil, nil, nil
+	c.destinations, c.globals = nil, nil
 	c.collection.Close()
 }

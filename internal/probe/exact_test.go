@@ -97,13 +97,19 @@ func compareDescriptors(t *testing.T, w *evidence.Window, report *loadReport) {
 	t.Helper()
 	var counted int
 	for _, got := range w.Descriptors {
-		want := evidence.Descriptor{FD: got.FD, EpollFD: -1, Socket: got.Socket}
+		want := evidence.Descriptor{FD: got.FD, EpollFD: -1}
 		if d := report.FDs[got.FD]; d != nil {
 			counted++
 			want = d.evidence(got.FD)
-			want.Socket = got.Socket
 		}
-		if diff := cmp.Diff(want, got, cmp.Comparer(evidence.Equal[evidence.Socket])); diff != "" {
+		// How the calls of several threads fell between each other the child does not know, nor is it asked
+		// what its descriptors are: story_test.go looks at those.
+		counts := got
+		counts.Row, counts.Deliverers, counts.Stale = 0, nil, 0
+		counts.Socket, counts.Before = evidence.Observed[evidence.Socket]{}, evidence.Observed[evidence.Socket]{}
+		counts.Data = evidence.Observed[uint64]{}
+		if diff := cmp.Diff(want, counts, cmp.Comparer(evidence.Equal[evidence.Socket]),
+			cmp.Comparer(evidence.Equal[uint64])); diff != "" {
 			t.Errorf("descriptor %d (-child +probe):\n%s", got.FD, diff)
 		}
 		if !got.Socket.IsKnown() {

@@ -87,11 +87,70 @@ func (r *reader) identity(pid int) (tgid, level uint32, err error) {
 type fileTable struct {
 	files         []filesFileRecord // by descriptor
 	registrations []filesRegistrationRecord
+	// ready is what the process's own epoll sets have on their ready lists.
+	ready []filesRegistrationRecord
 	sets          map[uint64]int // the descriptor of each epoll set by the name it has in this pass
 }
 
-// read makes one pass over the descriptors of a process. With mark it marks the TCP sockets on the way.
+// noDescriptor stands where a file has no number in the process.
+const noDescriptor = ^uint32(0)
+
+// read looks at the descriptors of a process. With mark it marks the TCP sockets on the way.
+//
+// What is ready in a set but was not found through any file is either registered for a file that only
+// another process has open, or came after its file's turn. A second pass tells the two apart.
 func (r *reader) read(pid int, mark bool) (*fileTable, error) {
+	table, err := r.pass(pid, mark)
+	if err != nil {
+		return nil, err
+	}
+	elsewhere := table.unfound()
+	if len(elsewhere) == 0 {
+		return table, nil
+	}
+	if table, err = r.pass(pid, mark); err != nil {
+		return nil, err
+	}
+	for e, record := range table.unfound() {
+		if _, both := elsewhere[e]; both {
+			record.FoundFd = noDescriptor
+			table.registrations = append(table.registrations, record)
+		}
+	}
+	return table, nil
+}
+
+// entry names an entry of an epoll set: the kernel does not allow two that agree in all three.
+type entry struct {
+	set, file uint64
+	fd        uint32
+}
+
+func entryOf(r *filesRegistrationRecord) entry { return entry{r.Set, r.File, r.Fd} }
+
+// unfound returns what is ready in the process's own sets but was not found through an open file.
+func (t *fileTable) unfound() map[entry]filesRegistrationRecord {
+	var unfound map[entry]filesRegistrationRecord
+	if len(t.ready) == 0 {
+		return unfound
+	}
+	found := make(map[entry]bool, len(t.registrations))
+	for i := range t.registrations {
+		found[entryOf(&t.registrations[i])] = true
+	}
+	for _, r := range t.ready {
+		if e := entryOf(&r); !found[e] && t.orphaned(&r) {
+			if unfound == nil {
+				unfound = map[entry]filesRegistrationRecord{}
+			}
+			unfound[e] = r
+		}
+	}
+	return unfound
+}
+
+// pass makes one pass over the descriptors of a process.
+func (r *reader) pass(pid int, mark bool) (*fileTable, error) {
 	r.control.Mark = 0
 	if mark {
 		r.control.Mark = 1
@@ -119,10 +178,9 @@ func parseFiles(raw []byte) (*fileTable, error) {
 			if size = unsafe.Sizeof(filesFileRecord{}); uintptr(len(rest)) >= size {
 				t.files = append(t.files, *(*filesFileRecord)(unsafe.Pointer(&rest[0])))
 			}
-		case filesRecordTypeRECORD_REGISTRATION:
+		case filesRecordTypeRECORD_REGISTRATION, filesRecordTypeRECORD_READY:
 			if size = unsafe.Sizeof(filesRegistrationRecord{}); uintptr(len(rest)) >= size {
-				t.registrations = append(t.registrations,
-					*(*filesRegistrationRecord)(unsafe.Pointer(&rest[0])))
+				t.add((*filesRegistrationRecord)(unsafe.Pointer(&rest[0])))
 			}
 		}
 		if size == 0 || uintptr(len(rest)) < size {
@@ -142,6 +200,14 @@ func parseFiles(raw []byte) (*fileTable, error) {
 	return t, nil
 }
 
+func (t *fileTable) add(r *filesRegistrationRecord) {
+	if filesRecordType(r.Type) == filesRecordTypeRECORD_READY {
+		t.ready = append(t.ready, *r)
+		return
+	}
+	t.registrations = append(t.registrations, *r)
+}
+
 // compact sorts by descriptor and drops what was seen more than once. It normally finds everything in
 // order.
 func (t *fileTable) compact() {
@@ -154,17 +220,24 @@ func (t *fileTable) compact() {
 	if len(t.files) == before {
 		return
 	}
-	type entry struct {
-		set, file   uint64
-		fd, foundFD uint32
+	type found struct {
+		entry
+		fd uint32
 	}
-	seen := make(map[entry]bool, len(t.registrations))
+	seen := make(map[found]bool, len(t.registrations))
 	t.registrations = slices.DeleteFunc(t.registrations, func(r filesRegistrationRecord) bool {
-		e := entry{r.Set, r.File, r.Fd, r.FoundFd}
+		e := found{entryOf(&r), r.FoundFd}
 		again := seen[e]
 		seen[e] = true
 		return again
 	})
+}
+
+// orphaned tells whether the file of a registration is no longer open under the number it was registered
+// under.
+func (t *fileTable) orphaned(r *filesRegistrationRecord) bool {
+	f := t.find(int(r.Fd))
+	return f == nil || f.File != r.File
 }
 
 // epollSet is an epoll set as its registrations show it.
@@ -201,7 +274,7 @@ func (t *fileTable) epollSets() map[int]*epollSet {
 		if isDirect || r.Data%8 != 0 || r.Data < firstAddress {
 			continue
 		}
-		f := t.find(int(r.FoundFd))
+		f := t.find(int(int32(r.FoundFd)))
 		s.wakeup = s.wakeup || f != nil && (f.is(filesFileKindFILE_PIPE) || f.anonymousName() == "eventfd")
 	}
 	return sets
@@ -279,6 +352,7 @@ func (t *fileTable) sockets() map[int]evidence.Socket {
 			Cookie:       f.Cookie,
 			ReceiveQueue: f.ReceiveBytes,
 			SendQueue:    f.SendBytes,
+			Backlog:      f.Backlog,
 		}
 		if f.is(filesFileKindFILE_TCP) || f.is(filesFileKindFILE_UDP) {
 			s.Local = addressText(f.Family, f.Local, f.LocalPort)
@@ -295,15 +369,11 @@ func (t *fileTable) sockets() map[int]evidence.Socket {
 
 // addRegistrations notes which descriptors the process's own epoll sets hold.
 func (t *fileTable) addRegistrations(sockets map[int]evidence.Socket) {
-	type entry struct {
-		set, file uint64
-		fd        uint32
-	}
 	// A file that is open under several numbers shows its registrations under each.
 	current := make(map[entry]bool, len(t.registrations))
 	for i := range t.registrations {
 		r := &t.registrations[i]
-		e := entry{r.Set, r.File, r.Fd}
+		e := entryOf(r)
 		current[e] = current[e] || r.FoundFd == r.Fd
 	}
 	for i := range t.registrations {
@@ -315,10 +385,15 @@ func (t *fileTable) addRegistrations(sockets map[int]evidence.Socket) {
 		if !open {
 			s.Kind = evidence.SocketClosed
 		}
-		if current[entry{r.Set, r.File, r.Fd}] {
+		switch {
+		case current[entryOf(r)]:
 			s.Registered = true
-		} else {
+			s.Interest |= evidence.EventMask(r.Mask)
+		default:
 			s.Orphaned = true
+			if r.FoundFd != noDescriptor && (s.Copy == 0 || int(r.FoundFd) < s.Copy) {
+				s.Copy = int(r.FoundFd)
+			}
 		}
 		s.Ready = s.Ready || r.Ready != 0
 		sockets[int(r.Fd)] = s

@@ -37,6 +37,7 @@ type filesFileRecord struct {
 	Kind                 uint32
 	State                uint32
 	Set                  uint64
+	File                 uint64
 	Cookie               uint64
 	ReceiveBytes         uint32
 	SendBytes            uint32
@@ -50,7 +51,7 @@ type filesFileRecord struct {
 	Remote               [16]uint8
 	Name                 [16]int8
 	Unmarked             uint32
-	Reserved2            uint32
+	Backlog              uint32
 }
 
 type filesPassControl struct {
@@ -65,6 +66,7 @@ const (
 	filesRecordTypeRECORD_FILE         filesRecordType = 1
 	filesRecordTypeRECORD_REGISTRATION filesRecordType = 2
 	filesRecordTypeRECORD_TASK         filesRecordType = 3
+	filesRecordTypeRECORD_READY        filesRecordType = 4
 )
 
 type filesRegistrationRecord struct {

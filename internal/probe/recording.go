@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/ktime"
@@ -24,9 +23,9 @@ type Recording struct {
 	// misses is the hook's counter at the start, drained and dropped are the watcher's.
 	misses           uint64
 	drained, dropped uint64
-	// sets are the epoll sets that were declared or found direct, unknown what could not be seen from the
-	// start.
-	sets    map[int]bool
+	// first is the pass over the descriptors at the start, nil when there was none; unknown is what could not
+	// be seen from the start.
+	first   *fileTable
 	unknown []string
 }
 
@@ -51,11 +50,10 @@ func (p *Probe) Begin() (*Recording, error) {
 	}
 	r := &Recording{p: p}
 	if p.counter != nil {
-		p.counter.reset()
-		r.sets = p.directSets(r)
-		for fd := range r.sets {
-			p.counter.declareDirect(fd)
+		if err := p.counter.reset(); err != nil {
+			r.unknown = append(r.unknown, "counts of an earlier window may be in this one: "+err.Error())
 		}
+		r.declareSets()
 		hook, links, err := p.counter.attach()
 		if err == nil {
 			r.hook, r.links, r.misses = hook, links, hook.misses()
@@ -76,26 +74,24 @@ func (p *Probe) Begin() (*Recording, error) {
 	return r, nil
 }
 
-// directSets returns the epoll sets whose data hold descriptors: those that were declared, otherwise
-// those that look so.
-func (p *Probe) directSets(r *Recording) map[int]bool {
-	if len(p.direct) > 0 {
-		return maps.Clone(p.direct)
+// declareSets tells the counter how events find their descriptors: as was declared, otherwise as the epoll
+// sets look.
+func (r *Recording) declareSets() {
+	p := r.p
+	for fd := range p.direct {
+		p.counter.declareDirect(fd)
 	}
-	found := map[int]bool{}
-	if p.reader == nil {
-		return found
+	if len(p.direct) > 0 || p.reader == nil {
+		return
 	}
-	if _, err := p.readFiles(); err != nil {
+	table, err := p.readFiles()
+	if err == nil {
+		r.first = table
+		err = p.counter.enter(table)
+	}
+	if err != nil {
 		r.unknown = append(r.unknown, "which descriptors events are about is not known: "+err.Error())
-		return found
 	}
-	for fd, set := range p.sets {
-		if set.direct {
-			found[fd] = true
-		}
-	}
-	return found
 }
 
 func (r *Recording) readScheduler() *target.Reading {

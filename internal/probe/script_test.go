@@ -69,7 +69,7 @@ func runScript() {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
-		args := make([]int, 4)
+		args := make([]int, 5)
 		for i, w := range words[1:] {
 			if _, err := fmt.Sscan(w, &args[i]); err != nil {
 				panic(err)
@@ -88,7 +88,7 @@ func runScript() {
 	}
 }
 
-// commands are what a script can do; each has up to four numbers as arguments.
+// commands are what a script can do; each has up to five numbers as arguments.
 var commands = map[string]func(a []int) (int, error){
 	"listen":  func(a []int) (int, error) { return bindListen(syscall.AF_INET) },
 	"listen6": func(a []int) (int, error) { return bindListen(syscall.AF_INET6) },
@@ -133,6 +133,11 @@ var commands = map[string]func(a []int) (int, error){
 	"register-data": func(a []int) (int, error) {
 		event := syscall.EpollEvent{Events: uint32(a[2]), Fd: int32(a[3])}
 		return 0, syscall.EpollCtl(a[0], syscall.EPOLL_CTL_ADD, a[1], &event)
+	},
+	// set, operation, descriptor, mask, data
+	"control": func(a []int) (int, error) {
+		event := syscall.EpollEvent{Events: uint32(a[3]), Fd: int32(uint32(a[4])), Pad: int32(a[4] >> 32)}
+		return 0, syscall.EpollCtl(a[0], a[1], a[2], &event)
 	},
 	"wait": func(a []int) (int, error) {
 		return syscall.EpollWait(a[0], make([]syscall.EpollEvent, 4096), a[1])

@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type syscallAttribution int32
+
+const (
+	syscallAttributionUNATTRIBUTED syscallAttribution = -1
+	syscallAttributionAMBIGUOUS    syscallAttribution = -2
+)
+
 type syscallCountControl struct {
 	_     structs.HostLayout
 	Tgid  uint32
@@ -24,26 +31,71 @@ type syscallCountGlobals struct {
 	Control  syscallCountControl
 	Padding  [56]uint8
 	Losses   syscallLosses
-	Padding2 [24]uint8
+	State    syscallCountState
+	Padding2 [40]uint8
 	Touched  [16384]uint8
 }
 
+type syscallCountState struct {
+	_             structs.HostLayout
+	SetId         uint32
+	Destinations  uint32
+	Registrations uint32
+	Reserved      uint32
+}
+
+type syscallDeliverer struct {
+	_     structs.HostLayout
+	Tid   uint32
+	Count uint32
+	Calls uint32
+}
+
 type syscallDescriptor struct {
-	_            structs.HostLayout
-	Read         syscallIo
-	Write        syscallIo
-	Accepts      uint32
-	AcceptErrors uint32
-	Connects     uint32
-	Closes       uint32
-	Shutdowns    uint32
-	Controls     uint32
-	Dups         uint32
-	Touched      uint32
-	SetKind      uint32
-	EpollFd1     int32
-	Reserved     [2]uint32
-	Deliveries   [64]uint32
+	_               structs.HostLayout
+	Read            syscallIo
+	Write           syscallIo
+	Accepts         uint32
+	AcceptErrors    uint32
+	Connects        uint32
+	Closes          uint32
+	Shutdowns       uint32
+	Controls        uint32
+	Dups            uint32
+	Touched         uint32
+	SetKind         uint32
+	EpollFd1        int32
+	SetId           uint32
+	Destination1    uint32
+	Data            uint64
+	DataSet         uint32
+	Generation      uint32
+	Closed          uint32
+	Stale           uint32
+	Row             uint64
+	LongestRow      uint32
+	OtherDeliveries uint32
+	Passed          uint32
+	Deliverers      [7]syscallDeliverer
+	Deliveries      [64]uint32
+}
+
+type syscallDestination struct {
+	_           structs.HostLayout
+	Key         syscallDestinationKey
+	Connects    uint32
+	Refused     uint32
+	Failed      uint32
+	Established uint32
+}
+
+type syscallDestinationKey struct {
+	_         structs.HostLayout
+	Family    uint16
+	Port      uint16
+	PathBytes uint32
+	Address   [108]uint8
+	Reserved  uint32
 }
 
 type syscallIo struct {
@@ -73,17 +125,41 @@ const (
 	syscallLimitMASKS             syscallLimit = 64
 	syscallLimitRESET_RING_BYTES  syscallLimit = 262144
 	syscallLimitMAX_REGISTRATIONS syscallLimit = 16
+	syscallLimitDELIVERERS        syscallLimit = 7
+	syscallLimitDESTINATIONS      syscallLimit = 1024
+	syscallLimitPATH_BYTES        syscallLimit = 108
+	syscallLimitMAX_MESSAGES      syscallLimit = 1024
+	syscallLimitMAX_PASSED        syscallLimit = 8
+	syscallLimitPOLL_SET          syscallLimit = 2147483647
+	syscallLimitMAX_READY         syscallLimit = 256
 	syscallLimitADDRESS_BYTES     syscallLimit = 16
 	syscallLimitFILE_NAME_BYTES   syscallLimit = 16
 )
 
 type syscallLosses struct {
-	_            structs.HostLayout
-	CompatCalls  uint64
-	UnreadEvents uint64
-	BeyondTable  uint64
-	FullTables   uint64
-	BlindCalls   uint64
+	_                 structs.HostLayout
+	CompatCalls       uint64
+	UnreadEvents      uint64
+	BeyondTable       uint64
+	FullTables        uint64
+	BlindCalls        uint64
+	FullRegistrations uint64
+	FullDestinations  uint64
+	UnreadArguments   uint64
+	RangeCloses       uint64
+}
+
+type syscallRegistration struct {
+	_          structs.HostLayout
+	Fd         int32
+	Generation uint32
+}
+
+type syscallRegistrationKey struct {
+	_        structs.HostLayout
+	Data     uint64
+	SetId    uint32
+	Reserved uint32
 }
 
 type syscallResultClass uint32
@@ -106,6 +182,8 @@ type syscallSetKind uint32
 const (
 	syscallSetKindSET_UNKNOWN syscallSetKind = 0
 	syscallSetKindSET_DIRECT  syscallSetKind = 1
+	syscallSetKindSET_MAPPED  syscallSetKind = 2
+	syscallSetKindSET_MIXED   syscallSetKind = 3
 )
 
 type syscallThread struct {
@@ -114,6 +192,11 @@ type syscallThread struct {
 	SeenTid  uint32
 	Calls    uint64
 	Switches uint64
+	Yields   uint64
+	Futexes  uint64
+	Rings    uint64
+	Forks    uint64
+	Reserved uint64
 }
 
 type syscallTimeoutClass uint32
@@ -133,23 +216,28 @@ type syscallWaitSet struct {
 	Slept        uint64
 	SleptUnknown uint64
 	Events       uint64
+	Unattributed uint64
+	Ambiguous    uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	syscallMapDescriptors   = "descriptors"
-	syscallMapEventChunks   = "event_chunks"
-	syscallMapSavedCalls    = "saved_calls"
-	syscallMapThreads       = "threads"
-	syscallMapWaitSets      = "wait_sets"
-	syscallProgOnRawSysExit = "on_raw_sys_exit"
-	syscallProgOnSysExit    = "on_sys_exit"
-	syscallProgOnTpSysEnter = "on_tp_sys_enter"
-	syscallProgOnTpSysExit  = "on_tp_sys_exit"
-	syscallVarExported      = "exported"
-	syscallVarGlobals       = "globals"
+	syscallMapDescriptors      = "descriptors"
+	syscallMapDestinationSlots = "destination_slots"
+	syscallMapDestinations     = "destinations"
+	syscallMapEventChunks      = "event_chunks"
+	syscallMapRegistrations    = "registrations"
+	syscallMapSavedCalls       = "saved_calls"
+	syscallMapThreads          = "threads"
+	syscallMapWaitSets         = "wait_sets"
+	syscallProgOnRawSysExit    = "on_raw_sys_exit"
+	syscallProgOnSysExit       = "on_sys_exit"
+	syscallProgOnTpSysEnter    = "on_tp_sys_enter"
+	syscallProgOnTpSysExit     = "on_tp_sys_exit"
+	syscallVarExported         = "exported"
+	syscallVarGlobals          = "globals"
 )
 
 // loadSyscall returns the embedded CollectionSpec for syscall.
@@ -204,11 +292,14 @@ type syscallProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type syscallMapSpecs struct {
-	Descriptors *ebpf.MapSpec `ebpf:"descriptors"`
-	EventChunks *ebpf.MapSpec `ebpf:"event_chunks"`
-	SavedCalls  *ebpf.MapSpec `ebpf:"saved_calls"`
-	Threads     *ebpf.MapSpec `ebpf:"threads"`
-	WaitSets    *ebpf.MapSpec `ebpf:"wait_sets"`
+	Descriptors      *ebpf.MapSpec `ebpf:"descriptors"`
+	DestinationSlots *ebpf.MapSpec `ebpf:"destination_slots"`
+	Destinations     *ebpf.MapSpec `ebpf:"destinations"`
+	EventChunks      *ebpf.MapSpec `ebpf:"event_chunks"`
+	Registrations    *ebpf.MapSpec `ebpf:"registrations"`
+	SavedCalls       *ebpf.MapSpec `ebpf:"saved_calls"`
+	Threads          *ebpf.MapSpec `ebpf:"threads"`
+	WaitSets         *ebpf.MapSpec `ebpf:"wait_sets"`
 }
 
 // syscallVariableSpecs contains global variables before they are loaded into the kernel.
@@ -239,17 +330,23 @@ func (o *syscallObjects) Close() error {
 //
 // It can be passed to loadSyscallObjects or ebpf.CollectionSpec.LoadAndAssign.
 type syscallMaps struct {
-	Descriptors *ebpf.Map `ebpf:"descriptors"`
-	EventChunks *ebpf.Map `ebpf:"event_chunks"`
-	SavedCalls  *ebpf.Map `ebpf:"saved_calls"`
-	Threads     *ebpf.Map `ebpf:"threads"`
-	WaitSets    *ebpf.Map `ebpf:"wait_sets"`
+	Descriptors      *ebpf.Map `ebpf:"descriptors"`
+	DestinationSlots *ebpf.Map `ebpf:"destination_slots"`
+	Destinations     *ebpf.Map `ebpf:"destinations"`
+	EventChunks      *ebpf.Map `ebpf:"event_chunks"`
+	Registrations    *ebpf.Map `ebpf:"registrations"`
+	SavedCalls       *ebpf.Map `ebpf:"saved_calls"`
+	Threads          *ebpf.Map `ebpf:"threads"`
+	WaitSets         *ebpf.Map `ebpf:"wait_sets"`
 }
 
 func (m *syscallMaps) Close() error {
 	return _SyscallClose(
 		m.Descriptors,
+		m.DestinationSlots,
+		m.Destinations,
 		m.EventChunks,
+		m.Registrations,
 		m.SavedCalls,
 		m.Threads,
 		m.WaitSets,

@@ -160,6 +160,7 @@ func decodeReset(raw *socketReset) evidence.Reset {
 
 // The address families of include/linux/socket.h.
 const (
+	familyUNIX  = 1
 	familyINET  = 2
 	familyINET6 = 10
 )

@@ -37,6 +37,7 @@ func (b *builder) build(after *target.Reading, look bool) {
 	}
 	b.addThreads(after)
 	b.addDescriptors()
+	b.addDestinations()
 	b.addResets()
 	b.addLosses()
 	for _, s := range b.p.plan() {
@@ -97,11 +98,11 @@ func (b *builder) addCalls(byTID map[int]*evidence.Thread) {
 	b.w.Hooks.Syscall = evidence.Know(b.r.hook.try.Hook)
 	if c.globals.Losses.FullTables == 0 {
 		for _, t := range byTID {
-			t.Calls = evidence.Know(uint64(0)) // a thread without a slot made no call
+			addThreadCalls(t, &syscallThread{}) // a thread without a slot made no call
 		}
 	}
 	seen := map[uint32]int{} // ids in the caller's namespace by those in the machine's
-	var calls, events uint64
+	var calls, events, rings uint64
 	for i := range c.threads {
 		slot := &c.threads[i]
 		if slot.Tid == 0 {
@@ -117,10 +118,14 @@ func (b *builder) addCalls(byTID map[int]*evidence.Thread) {
 		if byTID[tid] == nil {
 			byTID[tid] = &evidence.Thread{TID: tid} // born and gone within the window
 		}
-		byTID[tid].Calls = evidence.Know(slot.Calls)
+		addThreadCalls(byTID[tid], slot)
 		calls += slot.Calls
+		rings += slot.Rings
 	}
-	blind := map[int]bool{}
+	if rings > 0 {
+		b.unknown("%d calls of io_uring_enter: what the process does through io_uring is not seen", rings)
+	}
+	blind := map[int]*evidence.EpollSet{}
 	for i := range c.waitSets {
 		slot := &c.waitSets[i]
 		tid, ok := seen[uint32(slot.Key>>32)]
@@ -128,22 +133,51 @@ func (b *builder) addCalls(byTID map[int]*evidence.Thread) {
 			continue
 		}
 		set := b.epollSet(slot)
+		if set.FD == int(syscallLimitPOLL_SET) {
+			byTID[tid].Polls = evidence.Know(set.Waits)
+			continue
+		}
 		byTID[tid].Sets = append(byTID[tid].Sets, set)
 		events += set.Events
-		if set.Events > 0 && set.Owner != evidence.OwnerRuntime && !b.r.sets[set.FD] {
-			blind[set.FD] = true
+		if set.Unattributed+set.Ambiguous > 0 && set.Owner != evidence.OwnerRuntime {
+			if blind[set.FD] == nil {
+				blind[set.FD] = &evidence.EpollSet{}
+			}
+			blind[set.FD].Unattributed += set.Unattributed
+			blind[set.FD].Ambiguous += set.Ambiguous
 		}
 	}
-	for _, fd := range slices.Sorted(maps.Keys(blind)) {
-		b.unknown("the events of epoll set %d are counted but not by descriptor: its data are not descriptor"+
-			" numbers", fd)
-	}
+	b.addBlind(blind)
 	// No count of a descriptor is larger than the number of calls, or of events.
 	if max(calls, events) > math.MaxUint32 {
 		b.unknown("the window was too long: counts by descriptor may have overflowed 32 bits")
 	}
 	for _, t := range byTID {
 		slices.SortFunc(t.Sets, func(a, b evidence.EpollSet) int { return cmp.Compare(a.FD, b.FD) })
+	}
+}
+
+// addThreadCalls notes what the kernel counted for a thread.
+func addThreadCalls(t *evidence.Thread, slot *syscallThread) {
+	t.Calls = evidence.Know(slot.Calls)
+	t.Yields, t.Futexes = evidence.Know(slot.Yields), evidence.Know(slot.Futexes)
+	t.Rings, t.Forks = evidence.Know(slot.Rings), evidence.Know(slot.Forks)
+	t.Polls = evidence.Know(evidence.Waits{})
+}
+
+// addBlind says of which epoll sets events could not be attributed to descriptors.
+func (b *builder) addBlind(blind map[int]*evidence.EpollSet) {
+	for _, fd := range slices.Sorted(maps.Keys(blind)) {
+		set := blind[fd]
+		b.w.Losses.UnattributedEvents += set.Unattributed + set.Ambiguous
+		if set.Unattributed > 0 {
+			b.unknown("%d events of epoll set %d are counted but not by descriptor: nothing is known of"+
+				" their data", set.Unattributed, fd)
+		}
+		if set.Ambiguous > 0 {
+			b.unknown("%d events of epoll set %d are counted but not by descriptor: several descriptors are"+
+				" registered with the same data", set.Ambiguous, fd)
+		}
 	}
 }
 
@@ -156,6 +190,8 @@ func (b *builder) epollSet(slot *syscallWaitSet) evidence.EpollSet {
 		Slept:        evidence.Know(slot.Slept),
 		SleptUnknown: slot.SleptUnknown,
 		Events:       slot.Events,
+		Unattributed: slot.Unattributed,
+		Ambiguous:    slot.Ambiguous,
 	}
 }
 
@@ -168,93 +204,6 @@ func (b *builder) owner(fd int) evidence.Owner {
 		return evidence.OwnerRuntime
 	}
 	return evidence.OwnerUnknown
-}
-
-// addDescriptors lists every descriptor on which something happened and every one that is open at the end.
-func (b *builder) addDescriptors() {
-	byFD := map[int]*evidence.Descriptor{}
-	at := func(fd int) *evidence.Descriptor {
-		d := byFD[fd]
-		if d == nil {
-			d = &evidence.Descriptor{FD: fd, EpollFD: -1}
-			byFD[fd] = d
-		}
-		return d
-	}
-	if b.r.hook != nil {
-		b.p.counter.each(func(fd int, raw *syscallDescriptor) { fill(at(fd), raw) })
-	}
-	if b.table != nil {
-		sockets := b.table.sockets()
-		for fd, s := range sockets {
-			at(fd).Socket = evidence.Know(s)
-		}
-		for fd, d := range byFD {
-			if _, open := sockets[fd]; !open {
-				d.Socket = evidence.Know(evidence.Socket{Kind: evidence.SocketClosed})
-			}
-		}
-		for fd := range b.r.sets {
-			if s := b.p.sets[fd]; s != nil && s.registrations > 0 && !s.direct {
-				b.unknown("the data of epoll set %d are not all descriptor numbers: its events may be"+
-					" counted for the wrong descriptors", fd)
-			}
-		}
-	}
-	b.w.Descriptors = make([]evidence.Descriptor, 0, len(byFD))
-	for _, fd := range slices.Sorted(maps.Keys(byFD)) {
-		b.w.Descriptors = append(b.w.Descriptors, *byFD[fd])
-	}
-}
-
-// each calls f for every descriptor for which something was counted.
-func (c *counter) each(f func(fd int, raw *syscallDescriptor)) {
-	for block, touched := range c.globals.Touched {
-		if touched == 0 {
-			continue
-		}
-		from := block * int(syscallLimitTOUCHED_BLOCK)
-		for fd := from; fd < min(from+int(syscallLimitTOUCHED_BLOCK), len(c.descriptors)); fd++ {
-			if raw := &c.descriptors[fd]; raw.Touched != 0 {
-				f(fd, raw)
-			}
-		}
-	}
-}
-
-func fill(d *evidence.Descriptor, raw *syscallDescriptor) {
-	d.EpollFD = int(raw.EpollFd1) - 1
-	d.Read, d.Write = ioCounts(&raw.Read), ioCounts(&raw.Write)
-	d.Accepts, d.AcceptErrors = uint64(raw.Accepts), uint64(raw.AcceptErrors)
-	d.Connects, d.Closes = uint64(raw.Connects), uint64(raw.Closes)
-	d.Shutdowns, d.Controls, d.Dups = uint64(raw.Shutdowns), uint64(raw.Controls), uint64(raw.Dups)
-	for index, n := range raw.Deliveries {
-		if n > 0 {
-			d.Deliveries = append(d.Deliveries, evidence.Delivery{Mask: maskAt(index), Count: uint64(n)})
-		}
-	}
-}
-
-// maskAt is the event mask that is counted at an index: the five lowest bits, and RDHUP in the sixth.
-func maskAt(index int) evidence.EventMask {
-	mask := evidence.EventMask(index) & 0x1f
-	if index&0x20 != 0 {
-		mask |= evidence.EventRdHup
-	}
-	return mask
-}
-
-func ioCounts(raw *syscallIo) evidence.IO {
-	return evidence.IO{
-		Calls:  uint64(raw.Calls),
-		Bytes:  raw.Bytes,
-		Tiny:   uint64(raw.Tiny),
-		Zero:   uint64(raw.Zero),
-		Again:  uint64(raw.Again),
-		Reset:  uint64(raw.Reset),
-		Pipe:   uint64(raw.Pipe),
-		Errors: uint64(raw.Errors),
-	}
 }
 
 func (b *builder) addResets() {
@@ -292,7 +241,9 @@ func (b *builder) addLosses() {
 	losses.CompatCalls = counted.CompatCalls
 	losses.UnreadEvents = counted.UnreadEvents
 	losses.BeyondTable = counted.BeyondTable
-	losses.FullMaps = counted.FullTables
+	losses.FullMaps = counted.FullTables + counted.FullRegistrations
+	losses.Destinations = counted.FullDestinations
+	losses.UnreadArguments = counted.UnreadArguments
 	losses.ProgramMisses = b.r.hook.misses() - b.r.misses
 	if counted.BlindCalls > 0 {
 		b.unknown("%d calls had begun before the window: what they were about is not known",
@@ -300,5 +251,13 @@ func (b *builder) addLosses() {
 	}
 	if counted.CompatCalls > 0 {
 		b.unknown("%d calls came through the 32-bit interface, which is not decoded", counted.CompatCalls)
+	}
+	if counted.RangeCloses > 0 {
+		b.unknown("%d calls of close_range: which descriptors they closed is not counted",
+			counted.RangeCloses)
+	}
+	if counted.FullDestinations > 0 {
+		b.unknown("%d attempts to connect went to further destinations than the %d that are counted",
+			counted.FullDestinations, len(b.p.counter.destinations))
 	}
 }
