@@ -89,7 +89,7 @@ type fileTable struct {
 	registrations []filesRegistrationRecord
 	// ready is what the process's own epoll sets have on their ready lists.
 	ready []filesRegistrationRecord
-	sets          map[uint64]int // the descriptor of each epoll set by the name it has in this pass
+	sets  map[uint64]int // the descriptor of each epoll set by the name it has in this pass
 }
 
 // noDescriptor stands where a file has no number in the process.
