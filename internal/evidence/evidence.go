@@ -469,10 +469,11 @@ type Socket struct {
 	Registered bool `json:"registered"`
 	Ready      bool `json:"ready"`
 	// Orphaned is true exactly when an epoll set of the process holds, under this number, a file that is no
-	// longer open under it but still is under another, or in another process: closed without EPOLL_CTL_DEL.
+	// longer open under it but still is under another, or in another process: closed without
+	// EPOLL_CTL_DEL.
 	Orphaned bool `json:"orphaned,omitempty"`
-	// Copy is the number under which the orphaned file is still open in the process, 0 when it is in none: then
-	// only another process has it. Standard input is not told from that.
+	// Copy is the number under which the orphaned file is still open in the process, 0 when it is in none:
+	// then only another process has it. Standard input is not told from that.
 	Copy int `json:"copy,omitempty"`
 	// Backlog is the limit of ReceiveQueue of a listening socket, 0 when it is not known.
 	Backlog uint32 `json:"backlog,omitempty"`

@@ -106,8 +106,7 @@ func compareDescriptors(t *testing.T, w *evidence.Window, report *loadReport) {
 		// what its descriptors are: story_test.go looks at those.
 		counts := got
 		counts.Row, counts.Deliverers, counts.Stale = 0, nil, 0
-		counts.Socket, counts.Before = evidence.Observed[evidence.Socket]{}, evidence.Observed[evidence.Socket]{}
-		counts.Data = evidence.Observed[uint64]{}
+		counts.Socket, counts.Before, counts.Data = want.Socket, want.Before, want.Data
 		if diff := cmp.Diff(want, counts, cmp.Comparer(evidence.Equal[evidence.Socket]),
 			cmp.Comparer(evidence.Equal[uint64])); diff != "" {
 			t.Errorf("descriptor %d (-child +probe):\n%s", got.FD, diff)
