@@ -116,7 +116,9 @@ func (in *input) explained(tid int) bool {
 }
 
 // busyPolling reports whether the configuration asks not to sleep.
-func (in *input) busyPolling() bool { return in.After != nil && in.After.BusyPolling }
+func (in *input) busyPolling() bool {
+	return in.Case.BusyPolling || in.After != nil && in.After.BusyPolling
+}
 
 // severity is the order of the verdicts, the worst first.
 var severity = []Verdict{Spin, Partial, Boundary, Leak}

@@ -94,6 +94,11 @@ func unarmed(c *evidence.Case) {
 	both(c, func(s *evidence.Stream) { s.Timers = nil })
 }
 
+func passed(c *evidence.Case) {
+	both(c, func(s *evidence.Stream) {
+		s.Timers = []evidence.Timer{{Name: "server read", Deadline: ktime.Never, Passed: true}}
+	})
+}
 func healthyStream(c *evidence.Case) { c.Before.Streams, c.After.Streams = nil, nil }
 
 func TestRules(t *testing.T) {
@@ -124,6 +129,20 @@ func TestRules(t *testing.T) {
 			still(c)
 			both(c, func(s *evidence.Stream) { s.Timers[0].Deadline = ended.Add(time.Minute) })
 		}, Leak, "T3"},
+		{"a timer that has passed nobody knows when is overdue all the same", passed, Spin, "T3"},
+		{"whether a timer is armed is not known, and the wakeups climb", func(c *evidence.Case) {
+			both(c, func(s *evidence.Stream) { s.Timers, s.TimersUnknown = nil, true })
+		}, Spin, "T3"},
+		{"whether a timer is armed is not known, and nothing wakes it", func(c *evidence.Case) {
+			quiet(c)
+			still(c)
+			both(c, func(s *evidence.Stream) { s.Timers, s.TimersUnknown = nil, true })
+		}, Leak, "T3i"},
+		{"whether a timer is armed is not known, nor whether it is woken", func(c *evidence.Case) {
+			quiet(c)
+			c.Before.Streams = nil
+			c.After.Streams[0].Timers, c.After.Streams[0].TimersUnknown = nil, true
+		}, Healthy, ""},
 		{"a spin beside an idle leak: the leak is not to blame", func(c *evidence.Case) {
 			still(c)
 			unarmed(c)
@@ -221,6 +240,9 @@ func TestRules(t *testing.T) {
 			healthyStream(c)
 			c.After.BusyPolling = true
 		}, Configured, ""},
+		{"busy polling by configuration of a process that does not answer", func(c *evidence.Case) {
+			c.Before, c.After, c.BusyPolling = nil, nil, true
+		}, Configured, ""},
 		{"idle", func(c *evidence.Case) {
 			healthyStream(c)
 			quiet(c)
@@ -278,7 +300,7 @@ func TestFindingNamesTheCulprit(t *testing.T) {
 		Mask: evidence.Know("")}) {
 		t.Errorf("descriptor %+v", f.FD)
 	}
-	if f.Timer == nil || f.Timer.Name != "tunnel" || f.Timer.Overdue != 62*time.Second {
+	if f.Timer == nil || f.Timer.Name != "tunnel" || f.Timer.Overdue != evidence.Know(62*time.Second) {
 		t.Errorf("timer %+v", f.Timer)
 	}
 	want := `echo "shutdown session 0x2a00000003" | socat - /run/whyspin.sock`
@@ -398,5 +420,25 @@ func TestSleepingWorkersAreListed(t *testing.T) {
 	if d.Verdict != Healthy || len(d.Threads) != 1 || d.Threads[0].TID != 4712 ||
 		d.Threads[0].Waits != evidence.Know(0.0) {
 		t.Errorf("verdict %q, threads %+v", d.Verdict, d.Threads)
+	}
+}
+
+// TestAmountThatIsNotKnownIsNotInvented: a timer that has passed, nobody knows when.
+func TestAmountThatIsNotKnownIsNotInvented(t *testing.T) {
+	c := spinning()
+	passed(c)
+	f := Correlate(c).Findings[0]
+	if f.Timer == nil || f.Timer.Name != "server read" || f.Timer.Overdue.IsKnown() {
+		t.Errorf("timer %+v", f.Timer)
+	}
+	if len(f.Unknown) != 1 || f.Unknown[0] != "by how much the server read timer is overdue" {
+		t.Errorf("unknown is %q", f.Unknown)
+	}
+	// A deadline that is known says more, whichever is listed first.
+	known := evidence.Timer{Name: "tunnel", Deadline: ended - ktime.Time(time.Second)}
+	both(c, func(s *evidence.Stream) { s.Timers = append(s.Timers, known) })
+	f = Correlate(c).Findings[0]
+	if f.Timer == nil || f.Timer.Name != "tunnel" || f.Timer.Overdue != evidence.Know(time.Second) {
+		t.Errorf("timer %+v", f.Timer)
 	}
 }

@@ -86,10 +86,10 @@ type Function struct {
 	Share float64
 }
 
-// Timer is an overdue timer.
+// Timer is an overdue timer. By how much is not observed when the process says only that it has passed.
 type Timer struct {
 	Name    string
-	Overdue time.Duration
+	Overdue evidence.Observed[time.Duration]
 }
 
 // Fact is one piece of evidence. Count is not observed for facts that are not counts.

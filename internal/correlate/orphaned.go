@@ -32,17 +32,26 @@ func (in *input) orphan(s *evidence.Stream) (Finding, bool) {
 	climbed, known := in.climbed(s)
 	timer, overdue := s.Overdue(in.After.At)
 	class := T3
-	if !s.Armed() {
+	if !s.Armed() && (!s.TimersUnknown || known && climbed == 0) {
 		class = T3i
 	}
 	f := in.finding(class, s)
 	f.add(orphanFact(s))
 	switch {
 	case overdue && (!known || climbed > 0):
-		f.Timer = &Timer{timer.Name, in.After.At.Sub(timer.Deadline)}
-		f.add(overdueFact(f.Timer))
+		in.addOverdue(&f, &timer)
 		in.addClimb(&f, s)
 		in.addWaits(&f)
+	case s.TimersUnknown && !s.Armed():
+		if !known {
+			return Finding{}, false // it may spin, and it may be idle
+		}
+		f.Idle = climbed == 0
+		f.Unknown = append(f.Unknown, "its timers: the process does not say whether any is armed")
+		in.addClimb(&f, s)
+		if climbed > 0 {
+			in.addWaits(&f)
+		}
 	case !s.Armed() && (!known || climbed < in.leastClimb()):
 		f.Idle = true
 		f.add(Fact{
@@ -91,9 +100,14 @@ func orphanFact(s *evidence.Stream) Fact {
 	}
 }
 
-func overdueFact(t *Timer) Fact {
-	return Fact{
-		Text:   fmt.Sprintf("the %s timer is overdue by %s and still armed", t.Name, seconds(t.Overdue)),
-		Source: sourceState, weight: 0.6,
+// addOverdue enters the timer that has passed.
+func (in *input) addOverdue(f *Finding, timer *evidence.Timer) {
+	f.Timer = &Timer{timer.Name, timer.OverdueBy(in.After.At)}
+	text := fmt.Sprintf("the %s timer has passed and is still armed", timer.Name)
+	if by, ok := f.Timer.Overdue.Get(); ok {
+		text = fmt.Sprintf("the %s timer is overdue by %s and still armed", timer.Name, seconds(by))
+	} else {
+		f.Unknown = append(f.Unknown, fmt.Sprintf("by how much the %s timer is overdue", timer.Name))
 	}
+	f.add(Fact{Text: text, Source: sourceState, weight: 0.6})
 }

@@ -18,8 +18,7 @@ func pastDue(in *input) []Finding {
 			continue
 		}
 		f := in.finding(T1, s)
-		f.Timer = &Timer{timer.Name, in.After.At.Sub(timer.Deadline)}
-		f.add(overdueFact(f.Timer))
+		in.addOverdue(&f, &timer)
 		in.addClimb(&f, s)
 		in.addWaits(&f)
 		in.addSilence(&f, s)

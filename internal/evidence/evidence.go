@@ -419,8 +419,8 @@ type Descriptor struct {
 	Closes    uint64 `json:"closes,omitempty"`
 	Shutdowns uint64 `json:"shutdowns,omitempty"`
 	Controls  uint64 `json:"controls,omitempty"`
-	// Dups counts calls of dup, dup2, dup3 and fcntl that were to copy it, and Passed messages that took it to
-	// another process (SCM_RIGHTS; eight descriptors of a message are looked at). See also Thread.Forks.
+	// Dups counts calls of dup, dup2, dup3 and fcntl that were to copy it, and Passed messages that took it
+	// to another process (SCM_RIGHTS; eight descriptors of a message are looked at). See also Thread.Forks.
 	Dups   uint64 `json:"dups,omitempty"`
 	Passed uint64 `json:"passed,omitempty"`
 

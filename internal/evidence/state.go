@@ -74,8 +74,12 @@ type Worker struct {
 // Timer is one armed timer of a stream.
 type Timer struct {
 	// Name is the timeout it comes from: "connect", "queue", "client", "server", "tunnel", "client-fin" ...
+	// A process that does not say which timeout was armed says what the timer is for: "server read".
 	Name     string     `json:"name"`
 	Deadline ktime.Time `json:"deadline"`
+	// Passed is true exactly when the timer has passed and its process does not say when. Deadline is then
+	// Never.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // Channel is one direction of a stream: bytes read from one side and written to the other.
@@ -111,6 +115,8 @@ type Stream struct {
 	ServerFD int `json:"server_fd"`
 	// Timers are the armed timers, none for a stream that waits for events only.
 	Timers []Timer `json:"timers,omitempty"`
+	// TimersUnknown is true exactly when there may be more timers than those that are listed.
+	TimersUnknown bool `json:"timers_unknown,omitempty"`
 	// Calls counts its wakeups since it was accepted. NoProgress is the number of consecutive wakeups, up
 	// to now, that brought no progress, NoProgressSince the time of the first of them. Cause names the last
 	// one.
@@ -125,15 +131,24 @@ type Stream struct {
 	Redispatched bool `json:"redispatched"`
 }
 
-// Overdue returns the armed timer that is furthest in the past at now, and whether there is one.
+// Overdue returns the armed timer that is furthest in the past at now, and whether there is one. When none of
+// those with a deadline has passed, it is the first of those that passed nobody knows when.
 func (s *Stream) Overdue(now ktime.Time) (Timer, bool) {
 	worst := Timer{Deadline: ktime.Never}
 	for _, t := range s.Timers {
-		if t.Deadline.Passed(now) && t.Deadline < worst.Deadline {
+		if t.Deadline.Passed(now) && t.Deadline < worst.Deadline || t.Passed && worst.Name == "" {
 			worst = t
 		}
 	}
-	return worst, worst.Deadline.IsSet()
+	return worst, worst.Deadline.IsSet() || worst.Passed
+}
+
+// OverdueBy returns how long a timer has been overdue at now; not observed when that is not known.
+func (t *Timer) OverdueBy(now ktime.Time) Observed[time.Duration] {
+	if !t.Deadline.Passed(now) {
+		return Observed[time.Duration]{}
+	}
+	return Know(now.Sub(t.Deadline))
 }
 
 // Next returns the armed timer that passes first, with a deadline of Never when there is none.
@@ -161,6 +176,9 @@ type Case struct {
 	After  *Snapshot `json:"after,omitempty"`
 	// Socket is the path or address of the runtime API that answered, empty when none did.
 	Socket string `json:"socket,omitempty"`
+	// BusyPolling is true exactly when its configuration, as far as it could be read, asks never to sleep: a
+	// process that does not answer cannot say so itself.
+	BusyPolling bool `json:"busy_polling,omitempty"`
 	// Unknown are sentences about what is missing and why.
 	Unknown []string `json:"unknown,omitempty"`
 }

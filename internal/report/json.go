@@ -103,8 +103,8 @@ type function struct {
 }
 
 type timer struct {
-	Name           string  `json:"name"`
-	OverdueSeconds float64 `json:"overdue_seconds"`
+	Name           string                     `json:"name"`
+	OverdueSeconds evidence.Observed[float64] `json:"overdue_seconds"`
 }
 
 type fact struct {
@@ -167,7 +167,10 @@ func jsonFinding(f *correlate.Finding) finding {
 		j.Functions = append(j.Functions, function{v.Name, v.Callers, round(v.Share)})
 	}
 	if t := f.Timer; t != nil {
-		j.Timer = &timer{t.Name, round(t.Overdue.Seconds())}
+		j.Timer = &timer{Name: t.Name}
+		if by, ok := t.Overdue.Get(); ok {
+			j.Timer.OverdueSeconds = evidence.Know(round(by.Seconds()))
+		}
 	}
 	for _, e := range f.Evidence {
 		out := fact{Fact: e.Text, Source: e.Source}

@@ -46,7 +46,7 @@ func spin() *correlate.Diagnosis {
 				},
 				FD: &correlate.Descriptor{Number: 1086, Side: "server", Kind: "tcp",
 					State: "ESTABLISHED", Mask: evidence.Know("")},
-				Timer: &correlate.Timer{Name: "tunnel", Overdue: 49140 * time.Second},
+				Timer: &correlate.Timer{Name: "tunnel", Overdue: evidence.Know(49140 * time.Second)},
 				Evidence: []correlate.Fact{
 					{Text: "client side CLO, server side EST, both channels shut both ways",
 						Source: "runtime API"},
@@ -74,6 +74,7 @@ func unknownSpin() *correlate.Diagnosis {
 			Class: correlate.Unknown, Confidence: 0.8, Unknown: []string{"the state of its streams"},
 			FD: &correlate.Descriptor{Number: 7, Side: "client", Kind: "tcp",
 				Mask: evidence.Know("IN|RDHUP x500")},
+			Timer:  &correlate.Timer{Name: "server read"},
 			Remedy: "keep the process",
 		}},
 		Threads: []correlate.Thread{{TID: 99}},

@@ -113,7 +113,11 @@ func (p *printer) finding(f *correlate.Finding) {
 		p.line("  to       %s", f.Destination)
 	}
 	if t := f.Timer; t != nil {
-		p.line("  timer    %s, overdue by %.1f s", t.Name, t.Overdue.Seconds())
+		by := "by an amount that is not known"
+		if d, ok := t.Overdue.Get(); ok {
+			by = fmt.Sprintf("by %.1f s", d.Seconds())
+		}
+		p.line("  timer    %s, overdue %s", t.Name, by)
 	}
 	p.line("  because")
 	for i, e := range f.Evidence {
