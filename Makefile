@@ -64,6 +64,7 @@ lint: ## gofmt, go vet, staticcheck, clang-format
 fuzz: ## fuzz the parsers, FUZZTIME each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME) ./internal/config
 	$(GO) test -run '^$$' -fuzz Fuzz -fuzztime $(FUZZTIME) ./internal/control
+	$(GO) test -run '^$$' -fuzz FuzzSessions -fuzztime $(FUZZTIME) ./internal/haproxy
 
 clean: ## remove what was built
 	rm -rf bin

@@ -21,13 +21,13 @@ const module = "github.com/whyspin/whyspin/"
 // pure packages make no system calls, read no clock, start no goroutines and do not log.
 var pure = []string{
 	"internal/balance", "internal/config", "internal/correlate", "internal/evidence", "internal/fault",
-	"internal/ktime", "internal/report", "internal/stream",
+	"internal/haproxy", "internal/ktime", "internal/report", "internal/stream",
 }
 
 // pureImports is what a pure package may import of the standard library.
 var pureImports = []string{
-	"bytes", "cmp", "container/heap", "container/list", "encoding/json", "errors", "fmt", "io", "iter",
-	"maps", "math",
+	"bufio", "bytes", "cmp", "container/heap", "container/list", "encoding/json", "errors", "fmt", "io",
+	"iter", "maps", "math",
 	"net/netip", "path", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 }
 

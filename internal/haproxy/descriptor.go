@@ -1,0 +1,75 @@
+package haproxy
+
+import (
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Descriptor is one line of "show fd" (since 1.8): a descriptor in the process's own table.
+type Descriptor struct {
+	FD    int
+	State uint32 // flags, different ones in each version
+	// Owner is the address in memory of what it belongs to: a listener, or the Connection of a Side.
+	Owner   string
+	Handler string // the function that is called for its events, when the process knows the name
+	Threads string // mask of the threads that may handle it
+	// Frontend is that of a listener or of an accepted connection; Server, as backend/server, that of a
+	// connection to one.
+	Frontend, Server string
+	// Listening is the state of a listener, empty for anything else.
+	Listening string
+	// LocalPort and RemotePort are printed since 2.4; 0 for none.
+	LocalPort, RemotePort int
+	// Suspicious is true exactly when HAProxy itself marked the line.
+	Suspicious bool
+}
+
+// ReadDescriptors reads the answer to "show fd" and calls each for every line of it.
+func ReadDescriptors(r io.Reader, found func(*Descriptor)) error {
+	lines := newLines(r)
+	for lines.next() {
+		var d Descriptor
+		first, rest := nextField(lines.line)
+		fd, err := strconv.Atoi(first.key)
+		if err != nil || first.valued {
+			continue
+		}
+		colon, rest := nextField(rest)
+		if colon.key != ":" {
+			continue
+		}
+		d.FD = fd
+		each(rest, d.field)
+		d.Suspicious = strings.HasSuffix(lines.text(), "!")
+		found(&d)
+	}
+	return lines.err
+}
+
+func (d *Descriptor) field(f field) {
+	switch f.key {
+	case "st":
+		d.State = uint32(hexadecimal(f.value))
+	case "owner":
+		d.Owner = f.value
+	case "tmask":
+		d.Threads = f.value
+	case "l.st":
+		d.Listening = f.value
+	case "fe":
+		d.Frontend = named(f.value)
+	case "sv":
+		d.Server = f.value
+	case "lport":
+		d.LocalPort = int(number(f.value))
+	case "rport":
+		d.RemotePort = int(number(f.value))
+	default:
+		// The name of the handler stands in parentheses behind its address, with an offset since 3.3.
+		if !f.valued && (strings.Contains(f.key, "_handler") || strings.Contains(f.key, "_accept") ||
+			strings.Contains(f.key, "_iocb")) {
+			d.Handler, _, _ = strings.Cut(f.key, "+")
+		}
+	}
+}
