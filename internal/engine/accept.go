@@ -206,8 +206,12 @@ func (w *worker) nextResume() ktime.Time {
 	return next
 }
 
-// stopListening takes every listener out of the worker's epoll set for good.
-func (w *worker) stopListening() {
+// letGo takes every listener out of the worker's epoll set for good. The last worker that does closes them.
+func (w *worker) letGo() {
+	if w.deaf {
+		return
+	}
+	w.deaf = true
 	for _, l := range w.engine.listeners {
 		if l.fd < len(w.descriptors) && w.descriptors[l.fd].listener == l {
 			w.kernel.EpollDelete(w.set, l.fd)
@@ -216,4 +220,10 @@ func (w *worker) stopListening() {
 	}
 	w.engine.paused.Add(-int64(len(w.pausedAt)))
 	w.pausedAt = nil
+	if w.engine.listening.Add(-1) > 0 {
+		return
+	}
+	for _, l := range w.engine.listeners {
+		w.kernel.Close(l.fd)
+	}
 }

@@ -61,6 +61,8 @@ type Engine struct {
 	paused atomic.Int64
 	// stopping is set during a soft stop, stopped when the workers shall return.
 	stopping, stopped atomic.Bool
+	// listening is how many workers have the listeners in their epoll sets.
+	listening atomic.Int64
 
 	suspicions chan Suspicion
 	running    sync.WaitGroup
@@ -110,6 +112,7 @@ func New(o Options) (*Engine, error) {
 		}
 		e.workers = append(e.workers, w)
 	}
+	e.listening.Store(int64(len(e.workers)))
 	return e, nil
 }
 
@@ -173,17 +176,16 @@ func (e *Engine) Readiness(worker, fd int) (canRead, canWrite, due bool) {
 // Suspicions is where the engine reports streams that passed their budget.
 func (e *Engine) Suspicions() <-chan Suspicion { return e.suspicions }
 
-// StopListening begins a soft stop: the listeners are closed, the streams live on. It returns when every
-// worker has let go of the listeners.
+// StopListening begins a soft stop: the listeners are closed, the streams live on. It is an order: every
+// worker lets go of the listeners in its next turn, and the last one closes them. To close them any earlier
+// would leave them in the epoll set of a worker that is still in a turn, for as long as another process has
+// them open, and that worker could not even remove them (class F6).
 func (e *Engine) StopListening() {
 	if e.stopping.Swap(true) {
 		return
 	}
 	for _, w := range e.workers {
-		w.locked(w.stopListening)
-	}
-	for _, l := range e.listeners {
-		e.kernel.Close(l.fd)
+		e.kernel.Wake(w.waker)
 	}
 }
 
@@ -196,6 +198,9 @@ func (e *Engine) Stop() {
 		e.kernel.Wake(w.waker)
 	}
 	e.running.Wait()
+	for _, w := range e.workers {
+		w.letGo()
+	}
 	e.closeWorkers()
 }
 

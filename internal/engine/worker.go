@@ -53,6 +53,7 @@ type worker struct {
 	timers      timerHeap
 	buffers     *bufferPool
 	pausedAt    []pausedListener
+	deaf        bool // has let go of the listeners for good
 	random      *rand.Rand
 	timeout     int  // of the next wait, in milliseconds
 	busy        bool // the last wait brought events
@@ -162,6 +163,9 @@ func (w *worker) step() {
 		w.dispatch(w.events[:did.n])
 	}
 	w.readInbox()
+	if w.engine.stopping.Load() {
+		w.letGo()
+	}
 	w.resumeListeners()
 	w.expireTimers()
 	w.runStreams()
