@@ -4,7 +4,7 @@ GO       ?= go
 SEEDS    ?= 2000
 FUZZTIME ?= 1m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
-TEST_PACKAGES     = haproxy hatop libnginx-mod-stream nginx-light redis-server redis-tools socat swaks wrk
+TEST_PACKAGES     = binutils gcc haproxy hatop libc6-dev libnginx-mod-stream nginx-light redis-server redis-tools socat swaks wrk
 BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light strace wrk
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
@@ -65,6 +65,8 @@ fuzz: ## fuzz the parsers, FUZZTIME each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME) ./internal/config
 	$(GO) test -run '^$$' -fuzz Fuzz -fuzztime $(FUZZTIME) ./internal/control
 	$(GO) test -run '^$$' -fuzz FuzzSessions -fuzztime $(FUZZTIME) ./internal/haproxy
+	$(GO) test -run '^$$' -fuzz FuzzFrames -fuzztime $(FUZZTIME) ./internal/symbol
+	$(GO) test -run '^$$' -fuzz FuzzExpression -fuzztime $(FUZZTIME) ./internal/symbol
 
 clean: ## remove what was built
 	rm -rf bin
