@@ -304,6 +304,12 @@ struct watch_control {
 	u32 reserved;
 };
 
+/* Written by user space. */
+struct clock_control {
+	u32 tgid; /* the process whose samples are kept, in the machine's own namespace; 0: nobody's */
+	u32 reserved;
+};
+
 /* Resets on marked sockets since the programs were attached. */
 struct reset_totals {
 	u64 sent;

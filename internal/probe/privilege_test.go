@@ -48,7 +48,7 @@ type tryReport struct {
 
 func runPlan() {
 	var report planReport
-	p, err := Load(Options{PID: os.Getpid()})
+	p, err := Load(Options{PID: os.Getpid(), Samples: true})
 	if err != nil {
 		report.Load = err.Error()
 	} else {
@@ -72,7 +72,7 @@ func runPlan() {
 		note(err)
 		_, err = p.Cost()
 		note(err)
-		r, err := p.Begin()
+		r, err := p.BeginSampling()
 		note(err)
 		if err == nil {
 			report.Window, err = r.End()
@@ -99,8 +99,8 @@ func TestWithoutPrivileges(t *testing.T) {
 	if report.Load != "" {
 		t.Fatalf("loading failed: %s", report.Load)
 	}
-	if len(report.Tries) != 6 {
-		t.Errorf("%d tries failed, want 6", len(report.Tries))
+	if len(report.Tries) != 7 {
+		t.Errorf("%d tries failed, want 7", len(report.Tries))
 	}
 	for _, try := range report.Tries {
 		if !try.Refused || !strings.Contains(try.Err, "lacks CAP_BPF and CAP_PERFMON") ||
@@ -115,6 +115,7 @@ func TestWithoutPrivileges(t *testing.T) {
 		"resets on connections that the process makes from now on are not seen" + why,
 		"what the descriptors are, and what the epoll sets hold, is not seen" + why,
 		"", // threads
+		"no stacks are sampled" + why,
 	}
 	if !slices.Equal(report.Sentences, want) {
 		t.Errorf("sentences %q, want %q", report.Sentences, want)
@@ -129,7 +130,8 @@ func TestWithoutPrivileges(t *testing.T) {
 	if len(w.Threads) == 0 || !w.Threads[0].Run.IsKnown() || w.Threads[0].Calls.IsKnown() {
 		t.Errorf("threads %+v, want scheduler data and no calls", w.Threads)
 	}
-	if (w.Hooks != evidence.Hooks{}) || len(w.Descriptors) > 0 || len(w.Unknown) != 4 {
+	if (w.Hooks != evidence.Hooks{}) || len(w.Descriptors) > 0 || w.Samples != nil ||
+		len(w.Unknown) != 5 {
 		t.Errorf("hooks %+v, %d descriptors, unknown %q", w.Hooks, len(w.Descriptors), w.Unknown)
 	}
 }
@@ -149,7 +151,7 @@ const selfCalls = 1234
 // calls on an eventfd and has one connection reset.
 func runSelf(change func() error) {
 	runtime.LockOSThread()
-	p, err := Load(Options{PID: os.Getpid()})
+	p, err := Load(Options{PID: os.Getpid(), Samples: true})
 	check(err)
 	check(change())
 	check(p.WatchResets())
@@ -159,8 +161,11 @@ func runSelf(change func() error) {
 		panic(errno)
 	}
 	report.Event = int(event)
-	r, err := p.Begin()
+	r, err := p.BeginSampling()
 	check(err)
+	for began := threadTime(); threadTime()-began < 20*samplePeriod; {
+		spinSink += spinMiddle(spinSink)
+	}
 	buffer := make([]byte, 8)
 	for range selfCalls {
 		_, _ = syscall.Read(report.Event, buffer) // EAGAIN
@@ -189,6 +194,14 @@ func runSelf(change func() error) {
 	}
 	check(p.Close())
 	check(json.NewEncoder(os.Stdout).Encode(report))
+}
+
+// threadTime is the CPU time of the calling thread.
+func threadTime() time.Duration {
+	const rusageThread = 1
+	var u syscall.Rusage
+	check(syscall.Getrusage(rusageThread, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func check(err error) {
@@ -279,6 +292,17 @@ func TestOwnProcess(t *testing.T) {
 			thread := w.Threads[i]
 			if thread.Calls.Or(0) < selfCalls || !thread.Run.IsKnown() || thread.Name == "" {
 				t.Errorf("thread %+v, want %d calls and scheduler data", thread, selfCalls)
+			}
+			if w.Samples == nil || len(w.Samples.Unknown) > 0 {
+				t.Fatalf("samples %+v", w.Samples)
+			}
+			inThread := share(w.Samples, func(k *evidence.Stack) bool {
+				return k.TID == report.TID && len(k.User) > 0 &&
+					strings.HasSuffix(k.User[0].Function, ".spinHot")
+			})
+			if inThread < 0.5 {
+				t.Errorf("%.0f %% of the samples are in the function that used the time: %+v", 100*inThread,
+					w.Samples)
 			}
 			if want := (ResetTotals{Sent: 1, Received: 1}); report.Resets != want {
 				t.Errorf("resets %+v, want %+v", report.Resets, want)

@@ -40,6 +40,8 @@ type Options struct {
 	// MaxDescriptors is the size of the descriptor table; 0 takes the process's limit at the time of
 	// loading, at most 65536. The largest possible is 1048576.
 	MaxDescriptors int
+	// Samples is true to prepare for samples, which BeginSampling takes: a perf event for each CPU.
+	Samples bool
 
 	// only makes every hook of the counter fail but this; for tests.
 	only string
@@ -65,6 +67,7 @@ type Probe struct {
 	reader    *reader           // nil when the iterators did not load
 	watcher   *watcher          // nil when the programs did not load
 	counter   *counter          // nil when no hook of it loaded
+	sampler   *sampler          // nil when samples cannot be taken, or are not wanted
 	signals   []*Signal         // all but syscall, whose tries are in hooks
 	hooks     []*hook           // the counter's
 	direct    map[int]bool
@@ -79,6 +82,7 @@ const (
 	signalOutgoing = "outgoing"
 	signalFiles    = "files"
 	signalThreads  = "threads"
+	signalSamples  = "samples"
 )
 
 // Load loads every program and map for one process and attaches nothing. It fails only when the process
@@ -121,6 +125,9 @@ func Load(o Options) (*Probe, error) {
 		p.restrict(o.only)
 	}
 	p.signals = newSignals(resets, outgoing, files, threads)
+	if o.Samples {
+		p.loadSampler(o.PID, cache)
+	}
 	if p.scheduler == nil && p.reader == nil && p.watcher == nil && p.counter == nil {
 		err := fmt.Errorf("loading probes for process %d: nothing can be seen of it: %w", o.PID, threads)
 		p.release()
@@ -400,9 +407,12 @@ func (p *Probe) release() error {
 	if p.watcher != nil {
 		p.watcher.close()
 	}
+	if p.sampler != nil {
+		p.sampler.close()
+	}
 	if p.scheduler != nil {
 		err = p.scheduler.Close()
 	}
-	p.counter, p.reader, p.watcher, p.scheduler, p.hooks = nil, nil, nil, nil, nil
+	p.counter, p.reader, p.watcher, p.scheduler, p.sampler, p.hooks = nil, nil, nil, nil, nil, nil
 	return err
 }

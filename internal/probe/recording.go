@@ -27,6 +27,8 @@ type Recording struct {
 	// be seen from the start.
 	first   *fileTable
 	unknown []string
+	// sampling is true exactly when samples are being taken.
+	sampling bool
 }
 
 // Begin begins a window: it attaches the counter and lets it count. What cannot be attached is missing
@@ -34,7 +36,13 @@ type Recording struct {
 // target.ErrGone when the process has ended.
 //
 // Attaching takes some milliseconds, all before the window starts; counting starts and stops at an instant.
-func (p *Probe) Begin() (*Recording, error) {
+func (p *Probe) Begin() (*Recording, error) { return p.begin(false) }
+
+// BeginSampling begins a window like Begin in which samples are taken as well, if Options.Samples prepared
+// for them. When that fails, the window says so.
+func (p *Probe) BeginSampling() (*Recording, error) { return p.begin(true) }
+
+func (p *Probe) begin(sampling bool) (*Recording, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -65,6 +73,9 @@ func (p *Probe) Begin() (*Recording, error) {
 		}
 		r.drained, r.dropped = p.watcher.drained, p.watcher.dropped()
 	}
+	if sampling && p.sampler != nil {
+		r.startSampling()
+	}
 	r.start = sys.Now()
 	if r.hook != nil {
 		p.counter.count(p.tgid)
@@ -92,6 +103,15 @@ func (r *Recording) declareSets() {
 	if err != nil {
 		r.unknown = append(r.unknown, "which descriptors events are about is not known: "+err.Error())
 	}
+}
+
+// startSampling starts the CPU clocks.
+func (r *Recording) startSampling() {
+	if err := r.p.sampler.start(r.p.tgid); err != nil {
+		r.unknown = append(r.unknown, fmt.Sprintf("no stacks are sampled: %v", err))
+		return
+	}
+	r.sampling = true
 }
 
 func (r *Recording) readScheduler() *target.Reading {
@@ -129,9 +149,16 @@ func (r *Recording) end(look bool) (*evidence.Window, error) {
 	if r.hook != nil {
 		p.counter.count(0)
 	}
+	if r.sampling {
+		p.sampler.halt()
+	}
 	after := r.readScheduler()
 	r.detach()
 	p.recording = nil
+	if r.sampling {
+		w.Samples = p.sampler.finish()
+		w.Hooks.Samples = evidence.Know("perf_event")
+	}
 	w.Unknown = r.unknown
 	b := &builder{p: p, r: r, w: w}
 	b.build(after, look)
@@ -155,6 +182,10 @@ func (r *Recording) detach() {
 func (r *Recording) abandon() {
 	if r.hook != nil {
 		r.p.counter.count(0)
+	}
+	if r.sampling {
+		r.p.sampler.halt()
+		r.p.sampler.finish()
 	}
 	r.detach()
 	r.p.recording = nil
