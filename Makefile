@@ -6,10 +6,11 @@ FUZZTIME ?= 1m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
 TEST_PACKAGES     = binutils gcc haproxy hatop libc6-dev libnginx-mod-stream nginx-light redis-server redis-tools socat swaks wrk
 BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light strace wrk
+KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim demo bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels demo bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,12 @@ sim: ## make sim SEEDS=n [FAULT=name] [SEED=s]: the engine in seeded worlds; exi
 	@mkdir -p bin
 	@$(GO) build -o bin/sim ./tools/sim
 	@bin/sim -seeds $(SEEDS) $(if $(FAULT),-fault $(FAULT)) $(if $(SEED),-seed $(SEED))
+
+test-kernels: ## make test-kernels [UPDATE=1]: the kernel tests under Debian's 6.1 and 6.12 in QEMU, and here
+	@tools/packages $(KERNEL_PACKAGES)
+	@mkdir -p bin
+	@$(GO) build -o bin/kernelvm ./tools/kernelvm
+	@bin/kernelvm $(if $(UPDATE),-update)
 
 demo: build ## the founding case from end to end: bring it back, name it, heal it
 	@bin/whyspin demo

@@ -64,6 +64,7 @@ listen echo
 		{"diagnose --nonsense", 2, "not defined: -nonsense"},
 		{"probes extra", 2, "no arguments"},
 		{"probes", 0, "syscall"},
+		{"probes --json", 0, `"name": "syscall"`},
 		{"demo extra", 2, "no arguments"},
 	}
 	for _, tt := range tests {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/probe"
@@ -11,7 +13,8 @@ import (
 
 func runProbes(arguments []string) int {
 	set := flag.NewFlagSet("probes", flag.ContinueOnError)
-	if code, ok := flags(set, "", arguments); !ok {
+	asJSON := set.Bool("json", false, "print the plan as one JSON object, and no cost")
+	if code, ok := flags(set, "[--json]", arguments); !ok {
 		return code
 	}
 	if set.NArg() > 0 {
@@ -26,6 +29,9 @@ func runProbes(arguments []string) int {
 	loaded := time.Since(began)
 	// What the attempt comes to is in the plan.
 	_ = p.WatchResets()
+	if *asJSON {
+		return printPlanJSON(p.Plan())
+	}
 	cost, costErr := p.Cost()
 	printPlan(p.Plan())
 	fmt.Printf("\nloading took %v\n", loaded.Round(time.Millisecond))
@@ -42,6 +48,56 @@ func runProbes(arguments []string) int {
 		{"that reads or writes", cost.IO}, {"a wait that delivers an event", cost.Wait},
 	} {
 		fmt.Printf("  %-30s +%d ns\n", line.what, line.cost.Nanoseconds())
+	}
+	return exitOK
+}
+
+// planJSON is what probes --json prints. A signal is to be had exactly when taken is not empty; a try works
+// exactly when its error is empty.
+type planJSON struct {
+	Kernel  string       `json:"kernel"`
+	Signals []signalJSON `json:"signals"`
+}
+
+type signalJSON struct {
+	Name    string    `json:"name"`
+	Shows   string    `json:"shows"`
+	Taken   string    `json:"taken"`
+	Missing string    `json:"missing"`
+	Tries   []tryJSON `json:"tries"`
+}
+
+type tryJSON struct {
+	Hook  string `json:"hook"`
+	On    string `json:"on"`
+	Loses string `json:"loses,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+func printPlanJSON(plan []probe.Signal) int {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return fail("probes", fmt.Errorf("reading the kernel's release: %w", err))
+	}
+	out := planJSON{Kernel: strings.TrimSpace(string(release))}
+	for _, s := range plan {
+		signal := signalJSON{Name: s.Name, Shows: s.Shows, Missing: s.Missing}
+		if try, ok := s.Taken(); ok {
+			signal.Taken = try.Hook
+		}
+		for _, t := range s.Tries {
+			try := tryJSON{Hook: t.Hook, On: t.On, Loses: t.Loses}
+			if t.Err != nil {
+				try.Error = t.Err.Error()
+			}
+			signal.Tries = append(signal.Tries, try)
+		}
+		out.Signals = append(out.Signals, signal)
+	}
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(out); err != nil {
+		return fail("probes", fmt.Errorf("writing the plan: %w", err))
 	}
 	return exitOK
 }

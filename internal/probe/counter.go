@@ -60,7 +60,8 @@ func newHooks() []*hook {
 	return []*hook{
 		{try: Try{Hook: "tp_btf", On: "sys_exit"}, programs: []string{syscallProgOnSysExit}},
 		{try: Try{Hook: "raw_tp", On: "sys_exit"}, programs: []string{syscallProgOnRawSysExit}},
-		{try: Try{Hook: "tracepoint", On: "raw_syscalls:sys_enter, raw_syscalls:sys_exit"},
+		{try: Try{Hook: "tracepoint", On: "raw_syscalls:sys_enter, raw_syscalls:sys_exit",
+			Loses: "what calls are about that were under way when the window began"},
 			programs: []string{syscallProgOnTpSysEnter, syscallProgOnTpSysExit}},
 	}
 }

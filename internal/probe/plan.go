@@ -32,6 +32,8 @@ type Try struct {
 	Hook string
 	// On are the hooks by name: "sys_exit" ...
 	On string
+	// Loses says what is not seen by this way that a better one would show; empty when nothing is lost.
+	Loses string
 	// Err is nil for a try that can be used, and otherwise a *HookError.
 	Err error
 }
