@@ -318,7 +318,7 @@ func TestFindingNamesTheCulprit(t *testing.T) {
 		"all other waits by thread 4712":                                          40,
 		"voluntary context switches of thread 4712":                               0,
 		"system calls on descriptor 1086 (server side) in the window":             0,
-		"wakeups of the stream in 2.0 s, none with progress, cause: timer tunnel": 700_000,
+		"wakeups of the stream between two looks at it, none with progress, cause: timer tunnel": 700_000,
 	} {
 		if got, ok := counts[text]; !ok || got != want {
 			t.Errorf("fact %q counts %d (%t), should count %d", text, got, ok, want)
