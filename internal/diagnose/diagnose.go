@@ -38,21 +38,27 @@ var ErrStopped = errors.New("it is stopped and makes no calls, so nothing can be
 // Run makes one diagnosis of another process.
 func Run(ctx context.Context, o Options) (*correlate.Diagnosis, error) {
 	c := &evidence.Case{}
-	a, err := identify(ctx, &o, c)
+	w, err := identify(ctx, &o, c)
 	if err != nil {
 		return nil, err
 	}
-	if a.Address == "" {
-		return run(ctx, o, c, nil)
-	}
-	return run(ctx, o, c, func(ctx context.Context) (*evidence.Snapshot, error) { return a.State(ctx) })
+	return run(ctx, o, c, w)
 }
 
-// stateFunc asks the process for its state.
-type stateFunc func(context.Context) (*evidence.Snapshot, error)
+// witness is a process that says of itself in which state it is.
+type witness interface {
+	// State is asked for at the begin and at the end of the window.
+	State(ctx context.Context) (*evidence.Snapshot, error)
+}
 
-// run watches the process. A part of the evidence that cannot be had is missing from the case, which says so.
-func run(ctx context.Context, o Options, c *evidence.Case, state stateFunc) (*correlate.Diagnosis, error) {
+// confirmer is a witness some of whose words have to be checked against the kernel's view.
+type confirmer interface {
+	Confirm(w *evidence.Window)
+}
+
+// run watches the process. A part of the evidence that cannot be had is missing from the case, which says
+// so.
+func run(ctx context.Context, o Options, c *evidence.Case, state witness) (*correlate.Diagnosis, error) {
 	if state != nil {
 		c.Before = ask(ctx, c, state, "before the window")
 	}
@@ -68,6 +74,9 @@ func run(ctx context.Context, o Options, c *evidence.Case, state stateFunc) (*co
 	}
 	if state != nil && c.Before != nil {
 		c.After = ask(ctx, c, state, "after the window")
+	}
+	if w, ok := state.(confirmer); ok {
+		w.Confirm(c.Window)
 	}
 	if err := running(o.PID); err != nil {
 		return nil, err
@@ -101,8 +110,8 @@ func pause(ctx context.Context, length time.Duration) error {
 }
 
 // ask asks for the state and notes when there is no answer.
-func ask(ctx context.Context, c *evidence.Case, state stateFunc, when string) *evidence.Snapshot {
-	s, err := state(ctx)
+func ask(ctx context.Context, c *evidence.Case, state witness, when string) *evidence.Snapshot {
+	s, err := state.State(ctx)
 	if err != nil {
 		c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams %s: %v", when, err))
 		return nil
@@ -122,41 +131,52 @@ func workerSets(s *evidence.Snapshot) []int {
 	return sets
 }
 
-// identify finds out who is to be diagnosed and how to ask it.
-func identify(ctx context.Context, o *Options, c *evidence.Case) (target.API, error) {
+// identify finds out who is to be diagnosed and how to ask it; the witness is nil when nobody answers.
+func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error) {
 	a := target.API{Address: o.Socket}
 	var info target.Info
+	var unanswered error
 	if o.Socket != "" {
-		var err error
-		if info, err = a.Info(ctx); err != nil {
-			return a, err
+		info, unanswered = a.Info(ctx)
+		if unanswered != nil && o.PID == 0 {
+			return nil, unanswered
 		}
 		if o.PID == 0 {
 			o.PID = info.PID
 		}
+		if own := target.OwnID(o.PID); unanswered == nil && info.PID != 0 && info.PID != own {
+			unanswered = fmt.Errorf("asking %s: %w: process %d", o.Socket, target.ErrOtherProcess, info.PID)
+		}
 	}
 	if err := running(o.PID); err != nil {
-		return a, err
+		return nil, err
 	}
 	var err error
 	if c.Process, err = target.Identify(o.PID); err != nil {
-		return a, err
+		return nil, err
 	}
 	if o.Socket == "" {
-		if a, info, err = target.FindAPI(ctx, o.PID); err != nil {
-			c.Unknown = append(c.Unknown,
-				fmt.Sprintf("the state of its streams: %v; name the socket with --socket", err))
-			return target.API{}, nil
+		a, info, unanswered = target.FindAPI(ctx, o.PID)
+	}
+	if unanswered != nil {
+		c.BusyPolling = c.Process.Kind == evidence.KindHAProxy && target.BusyPolling(o.PID)
+		hint := ""
+		if o.Socket == "" {
+			hint = "; name the socket with --socket"
 		}
+		c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: %v%s", unanswered, hint))
+		return nil, nil
 	}
 	c.Process.Kind, c.Process.Version, c.Socket = info.Kind, info.Version, a.Address
-	if info.Kind != evidence.KindWhyspin {
-		c.Unknown = append(c.Unknown,
-			fmt.Sprintf("the state of its streams: reading that of a %s is not built yet",
-				info.Kind))
-		return target.API{}, nil
+	switch info.Kind {
+	case evidence.KindWhyspin:
+		return a, nil
+	case evidence.KindHAProxy:
+		return target.NewHAProxy(a, target.OwnID(o.PID)), nil
 	}
-	return a, nil
+	c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: it is none that can be read: %s",
+		info.Version))
+	return nil, nil
 }
 
 // running returns ErrStopped, in words that tell what to do, for a process that cannot run.

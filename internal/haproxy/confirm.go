@@ -8,10 +8,10 @@ import (
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
-// Confirm checks the descriptors of the streams in the snapshot of Second against what the kernel's tables
-// said at the end of the window. A number that a dump prints may be stale: the descriptor was closed and the
-// number reused. One whose addresses are others is replaced by the one that has them, or taken away, and the
-// snapshot says so; one that cannot be checked is kept, and the snapshot says that.
+// Confirm checks the descriptors of the streams in the snapshot of Second against what the kernel's
+// tables said at the end of the window. A number that a dump prints may be stale: the descriptor was
+// closed and the number reused. One whose addresses are others is replaced by the one that has them, or
+// taken away, and the snapshot says so; one that cannot be checked is kept, and the snapshot says that.
 func (d *Dumps) Confirm(w *evidence.Window) {
 	if d.after == nil {
 		return

@@ -34,8 +34,8 @@ type trace struct {
 // process that was thought of.
 const maxTraces = 1 << 20
 
-// maxSuspects is how many streams are told in full. A process in which more are suspect has one and the same
-// thing happen to all of them, and they are counted.
+// maxSuspects is how many streams are told in full. A process in which more are suspect has one and the
+// same thing happen to all of them, and they are counted.
 const maxSuspects = 1000
 
 // restlessRate is how many runs per second without any change make a stream suspect that is not overdue. A
@@ -107,8 +107,8 @@ func (d *Dumps) Second(r io.Reader, info Info, now ktime.Time) (*evidence.Snapsh
 	window := now.Sub(d.before.At).Seconds()
 	sum, err := ReadSessions(r, func(s *Session) {
 		old, known := d.find(s)
-		// The session that asked is a new one each time. One of an earlier asker is like any other, but it is
-		// no stream of the proxy.
+		// The session that asked is a new one each time. One of an earlier asker is like any other, but
+		// it is no stream of the proxy.
 		if s.OfRuntimeAPI() && !known {
 			return
 		}

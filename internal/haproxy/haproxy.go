@@ -1,10 +1,10 @@
 // Package haproxy reads what the runtime API of HAProxy prints, of versions 1.5 to 3.x, into the vocabulary
 // of package evidence: who the process is, and which of its streams a rule may want to see.
 //
-// The package is pure: it reads answers, and whoever asks for them is elsewhere. It reads them line by line
-// and keeps only what is suspect, so that a dump of 100 000 streams needs a few megabytes. An answer is the
-// text of another program: whatever it holds, reading it ends without a panic, and what is not understood is
-// noted and left out.
+// The package is pure: it reads answers, and whoever asks for them is elsewhere. It reads them line by
+// line and keeps only what is suspect, so that a dump of 100 000 streams needs a few megabytes. An answer
+// is the text of another program: whatever it holds, reading it ends without a panic, and what is not
+// understood is noted and left out.
 //
 // The layouts are those of real dumps of eleven versions (testdata/haproxy). What the flags mean was looked
 // up in HAProxy's documentation and headers of each version: include/haproxy/channel-t.h and stconn-t.h,
@@ -37,11 +37,13 @@ type Info struct {
 	Stopping    evidence.Observed[bool]
 }
 
-// ReadInfo reads the answer to "show info". An answer of something else has no version.
+// ReadInfo reads the answer to "show info", up to the empty line at its end. An answer of something else
+// has no version. Of several answers in one reader the rest can be read afterwards if the reader is a
+// bufio.Reader of at least BufferSize.
 func ReadInfo(r io.Reader) (Info, error) {
 	var info Info
 	lines := newLines(r)
-	for lines.next() {
+	for lines.next() && !lines.blank {
 		key, value := cutColon(lines.text())
 		number, err := strconv.Atoi(value)
 		known := evidence.Observed[int]{}

@@ -399,8 +399,8 @@ func TestSessionsOfTheRuntimeAPI(t *testing.T) {
 	}
 }
 
-// FuzzSessions checks that reading ends without a panic whatever an answer holds, and that what is read keeps
-// what is promised.
+// FuzzSessions checks that reading ends without a panic whatever an answer holds, and that what is read
+// keeps what is promised.
 func FuzzSessions(f *testing.F) {
 	for _, folder := range folders(f) {
 		for _, name := range []string{"show-sess-all.txt", "show-sess.txt", "show-fd.txt", "show-info.txt",

@@ -14,6 +14,9 @@ import (
 // of everything, has under 500 bytes; the rest of a longer one is skipped.
 const maxLine = 16 << 10
 
+// BufferSize is the size of a buffer that this package reads through without one of its own.
+const BufferSize = maxLine
+
 // lines reads an answer line by line, without ever holding more than one.
 type lines struct {
 	r    *bufio.Reader

@@ -12,8 +12,8 @@ import (
 )
 
 // The kernel's view of the processes in testdata/haproxy was not recorded by probes, which did not exist.
-// It is put together from what was: 200 system calls of each by strace, whether the process was running, and
-// the sockets it had. In a full spin no voluntary switch of context happened; the idle ones slept.
+// It is put together from what was: 200 system calls of each by strace, whether the process was running,
+// and the sockets it had. In a full spin no voluntary switch of context happened; the idle ones slept.
 
 var (
 	call = regexp.MustCompile(`^(\d\d):(\d\d):(\d\d\.\d+) (\w+)\((-?\w+)(.*?)(?:\) += (-?\d+)| <detached)`)

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Session is one session of a dump, as printed: HAProxy's word, since 1.6, is stream. What a version does not
-// print is left at zero.
+// Session is one session of a dump, as printed: HAProxy's word, since 1.6, is stream. What a version does
+// not print is left at zero.
 type Session struct {
 	// ID is the address of the stream in the memory of the process: what "shutdown session" takes. It is
-	// reused when the stream has ended. Number is counted by the process (since 1.5) and tells the two apart.
+	// reused when the stream has ended. Number is counted by the process (since 1.5) and tells the two
+	// apart.
 	ID       string
 	Number   uint64
 	Accepted string // date and time, as printed
@@ -124,7 +125,8 @@ func named(text string) string {
 	return text
 }
 
-// part is what the line before was about: lines of the same begin mean different things in different places.
+// part is what the line before was about: lines of the same begin mean different things in different
+// places.
 type part uint8
 
 const (

@@ -51,8 +51,8 @@ func (p *parser) starts(line []byte) bool {
 	return len(line) > 2 && line[0] == '0' && line[1] == 'x'
 }
 
-// ReadShort reads the answer to "show sess", one line for each session, and calls each for every one. Names,
-// addresses of servers and the bytes that passed are not in it.
+// ReadShort reads the answer to "show sess", one line for each session, and calls each for every one.
+// Names, addresses of servers and the bytes that passed are not in it.
 func ReadShort(r io.Reader, each func(*Session)) (Summary, error) {
 	var sum Summary
 	p := &parser{}

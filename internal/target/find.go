@@ -25,7 +25,8 @@ var ErrNotFound = errors.New("no such process is running")
 // runs on.
 const ticksPerSecond = 100
 
-// commandLine returns the arguments of a process; none for kernel threads and for processes that have ended.
+// commandLine returns the arguments of a process; none for kernel threads and for processes that have
+// ended.
 func commandLine(directory string) []string {
 	text, err := os.ReadFile(filepath.Join(directory, "cmdline"))
 	if err != nil || len(text) == 0 {
@@ -68,13 +69,30 @@ func candidates(matches func(name string, arguments []string) bool) ([]int, erro
 	return pids, nil
 }
 
+// numbers prints process ids as a list.
+func numbers(pids []int) string {
+	texts := make([]string, len(pids))
+	for i, pid := range pids {
+		texts[i] = strconv.Itoa(pid)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// withoutMasters leaves out those that have only started another of them, as the master of a HAProxy has.
+func withoutMasters(pids []int) []int {
+	return slices.DeleteFunc(slices.Clone(pids), func(pid int) bool {
+		workers := workersOf(filepath.Join("/proc", strconv.Itoa(pid)))
+		return slices.ContainsFunc(pids, func(other int) bool { return slices.Contains(workers, other) })
+	})
+}
+
 // Find returns the only process of that name: its command as the kernel knows it, or the base name of its
-// program.
+// program. Masters are left out when what they have started has that name, too.
 func Find(name string) (int, error) {
 	pids, err := candidates(func(comm string, arguments []string) bool {
 		return comm == name || len(arguments) > 0 && filepath.Base(arguments[0]) == name
 	})
-	return only(pids, name, err)
+	return only(withoutMasters(pids), name, err)
 }
 
 // FindProxy returns the only running whyspin proxy. Other whyspin commands, such as diagnose and demo, are
@@ -105,12 +123,8 @@ func only(pids []int, name string, err error) (int, error) {
 	case len(pids) == 0:
 		return 0, fmt.Errorf("looking for %q: %w", name, ErrNotFound)
 	case len(pids) > 1:
-		texts := make([]string, len(pids))
-		for i, pid := range pids {
-			texts[i] = strconv.Itoa(pid)
-		}
 		return 0, fmt.Errorf("looking for %q: %w: choose one with --pid: %s", name, ErrAmbiguous,
-			strings.Join(texts, ", "))
+			numbers(pids))
 	}
 	return pids[0], nil
 }
@@ -142,8 +156,15 @@ func Identify(pid int) (evidence.Process, error) {
 	switch {
 	case name == "whyspin" || program == "whyspin":
 		p.Kind = evidence.KindWhyspin
-	case name == "haproxy" || program == "haproxy":
+	case namedHAProxy(name) || namedHAProxy(program):
 		p.Kind = evidence.KindHAProxy
 	}
 	return p, nil
+}
+
+// namedHAProxy reports whether a program of that name is a HAProxy: several versions beside each other
+// have names such as "haproxy-2.8".
+func namedHAProxy(name string) bool {
+	rest, ok := strings.CutPrefix(name, "haproxy")
+	return ok && (rest == "" || len(rest) > 1 && rest[0] == '-' && rest[1] >= '0' && rest[1] <= '9')
 }

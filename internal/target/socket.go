@@ -1,7 +1,6 @@
 package target
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,120 +11,154 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/haproxy"
 )
 
 // ErrNoAPI is the error for a proxy whose runtime API was not found.
 var ErrNoAPI = errors.New("no stats socket was found")
 
+// maxAbstract is the length of a name that fills the address of a unix socket: sun_path without the NUL at
+// its begin.
+const maxAbstract = 107
+
 // FindAPI finds the runtime API of a proxy: it reads the configuration files on the command line of the
-// process and asks each stats socket in them who is there. Only those: a question to any other socket that
-// the process listens on would be a connection to whatever it proxies.
+// process and asks each stats socket in them who is there, then the socket of its master. Only those: a
+// question to any other socket that the process listens on would be a connection to whatever it proxies.
+// Nor is a socket asked that, as far as the kernel says, the process does not listen on: it is another's
+// by now.
 func FindAPI(ctx context.Context, pid int) (API, Info, error) {
 	directory, err := Directory(pid)
 	if err != nil {
 		return API{}, Info{}, err
 	}
-	addresses, failed := statsSockets(directory)
-	for _, address := range addresses {
-		a := API{reach(directory, address)}
-		info, err := a.Info(ctx)
-		if err == nil && info.PID != 0 && info.PID != pid && sameNamespace(directory, "pid") {
-			err = fmt.Errorf("asking %s: process %d answers", a.Address, info.PID)
-		}
+	if workers := workersOf(directory); len(workers) > 0 {
+		return API{}, Info{}, &notFound{pid, []error{fmt.Errorf("it is a master, and does not proxy: "+
+			"diagnose what it has started: %s", numbers(workers))}}
+	}
+	command := readCommand(directory)
+	c, failed := command.scan(directory)
+	listening := readListening(directory)
+	own := OwnID(pid)
+	for _, s := range c.Sockets {
+		address, err := dialable(directory, s, listening)
 		if err == nil {
-			return a, info, nil
+			var info Info
+			a := API{Address: address}
+			if info, err = a.infoOf(ctx, own); err == nil {
+				return a, info, nil
+			}
 		}
 		failed = append(failed, err)
 	}
-	return API{}, Info{}, errors.Join(append([]error{fmt.Errorf("process %d: %w", pid, ErrNoAPI)},
-		failed...)...)
+	for _, s := range haproxy.ParseSockets(command.master) {
+		a := API{Worker: own}
+		var info Info
+		if a.Address, err = dialable(directory, s, readListening(parent(directory))); err == nil {
+			if info, err = a.infoOf(ctx, own); err == nil {
+				return a, info, nil
+			}
+		}
+		failed = append(failed, err)
+	}
+	if len(c.Sockets) == 0 && len(listening.paths) > 0 {
+		failed = append(failed, fmt.Errorf("it listens on %s, which may be one or may not",
+			strings.Join(listening.paths[:min(len(listening.paths), maxNamed)], ", ")))
+	}
+	return API{}, Info{}, &notFound{pid, failed}
 }
 
-// statsSockets returns the addresses of the stats sockets in the configuration of a process.
-func statsSockets(directory string) (addresses []string, failed []error) {
-	files, failed := configuration(directory)
-	environment := environ(directory)
-	c, err := config.Parse(files, config.Options{
-		LookupEnv: func(name string) (string, bool) {
-			value, ok := environment[name]
-			return value, ok
-		},
-		AllowFaults: true,
+// notFound is ErrNoAPI with everything that was tried, in one sentence.
+type notFound struct {
+	pid    int
+	failed []error
+}
+
+func (e *notFound) Error() string {
+	text := fmt.Sprintf("process %d: %v", e.pid, ErrNoAPI)
+	for _, err := range e.failed {
+		text += "; " + err.Error()
+	}
+	return text
+}
+
+// Unwrap returns ErrNoAPI and what went wrong with each socket.
+func (e *notFound) Unwrap() []error { return append([]error{ErrNoAPI}, e.failed...) }
+
+// maxNamed is how many sockets an error names.
+const maxNamed = 4
+
+// BusyPolling reports whether the configuration of a HAProxy, as far as it can be read, asks for busy
+// polling.
+func BusyPolling(pid int) bool {
+	directory, err := Directory(pid)
+	if err != nil {
+		return false
+	}
+	c, _ := readCommand(directory).scan(directory)
+	return c.BusyPolling
+}
+
+// infoOf asks who is there, and takes no other process's answer than that of the one meant. A whyspin or
+// HAProxy counts itself by its own pid namespace.
+func (a API) infoOf(ctx context.Context, own int) (Info, error) {
+	var info Info
+	err := sharing(func() error {
+		var err error
+		if info, err = a.Info(ctx); err == nil && info.PID != 0 && info.PID != own {
+			err = fmt.Errorf("asking %v: %w: process %d", a, ErrOtherProcess, info.PID)
+		}
+		return err
 	})
-	if err != nil {
-		// A configuration with keywords that whyspin does not know, of a HAProxy, still says where its
-		// socket is.
-		return scanSockets(files), failed
-	}
-	for _, s := range c.Global.StatsSockets {
-		if text := dialable(s.Address); text != "" {
-			addresses = append(addresses, text)
-		}
-	}
-	return addresses, failed
+	return info, err
 }
 
-// dialable returns the address in the form that API takes, or nothing for a descriptor.
-func dialable(a config.Address) string {
-	switch {
-	case a.Kind == config.AddressUnix && a.Abstract:
-		return "@" + a.Path
-	case a.Kind == config.AddressUnix:
-		return a.Path
-	case a.Kind == config.AddressIP && a.Wildcard:
-		return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
-	case a.Kind == config.AddressIP:
-		return net.JoinHostPort(a.IP.String(), strconv.Itoa(a.Port))
-	case a.Kind == config.AddressName:
-		return net.JoinHostPort(a.Name, strconv.Itoa(a.Port))
-	}
-	return ""
-}
+// ErrNotListening is the error for an address of the configuration that the process does not listen on.
+var ErrNotListening = errors.New("the process does not listen there")
 
-// scanSockets finds the unix sockets of the "stats socket" lines by their words alone.
-func scanSockets(files []config.File) []string {
-	var paths []string
-	for _, f := range files {
-		for line := range bytes.Lines(f.Text) {
-			words := strings.Fields(string(line))
-			if len(words) < 3 || words[0] != "stats" || words[1] != "socket" {
-				continue
-			}
-			path := strings.Trim(strings.TrimPrefix(words[2], "unix@"), `"'`)
-			if strings.HasPrefix(path, "/") && !slices.Contains(paths, path) {
-				paths = append(paths, path)
-			}
+// dialable returns a socket in the form that API takes.
+func dialable(directory string, s haproxy.Socket, l listening) (string, error) {
+	switch s.Kind {
+	case haproxy.SocketDescriptor:
+		path, ok := l.byFD[s.FD]
+		if !ok {
+			return "", fmt.Errorf("stats socket fd@%d: %w", s.FD, ErrNotListening)
 		}
-	}
-	return paths
-}
-
-// configuration reads the configuration files that the command line of a process names.
-func configuration(directory string) (files []config.File, failed []error) {
-	arguments := commandLine(directory)
-	working, err := os.Readlink(filepath.Join(directory, "cwd"))
-	if err != nil {
-		working = "/"
-	}
-	for i := 0; i+1 < len(arguments); i++ {
-		if arguments[i] == "-C" {
-			working = join(working, arguments[i+1])
+		return reach(directory, path), nil
+	case haproxy.SocketAbstract:
+		if !sameNamespace(directory, "net") {
+			return "", fmt.Errorf("stats socket abns@%s: it is in another network namespace", s.Path)
 		}
-	}
-	for i := 0; i+1 < len(arguments); i++ {
-		if arguments[i] != "-f" && arguments[i] != "--" {
-			continue
+		name := s.Path
+		if s.Padded {
+			name += strings.Repeat("\x00", max(0, maxAbstract-len(name)))
 		}
-		path := join(working, arguments[i+1])
-		text, err := os.ReadFile(reach(directory, path))
-		if err != nil {
-			failed = append(failed, fmt.Errorf("reading its configuration: %w", err))
-			continue
+		if l.known && !slices.ContainsFunc(l.paths, func(p string) bool {
+			return strings.TrimRight(p, "@") == "@"+s.Path
+		}) {
+			return "", fmt.Errorf("stats socket abns@%s: %w", s.Path, ErrNotListening)
 		}
-		files = append(files, config.File{Name: path, Text: text})
+		return "@" + name, nil
+	case haproxy.SocketTCP:
+		host := s.Host
+		if host == "" {
+			host = "127.0.0.1"
+		}
+		address := net.JoinHostPort(host, strconv.Itoa(s.Port))
+		switch {
+		case !sameNamespace(directory, "net"):
+			return "", fmt.Errorf("stats socket %s: it is in another network namespace", address)
+		case l.known && !slices.Contains(l.ports, s.Port):
+			return "", fmt.Errorf("stats socket %s: %w", address, ErrNotListening)
+		}
+		return address, nil
 	}
-	return files, failed
+	path := join(workingDirectory(directory), s.Path)
+	if l.known && !slices.ContainsFunc(l.paths, func(p string) bool {
+		return filepath.Base(p) == filepath.Base(path)
+	}) {
+		return "", fmt.Errorf("stats socket %s: %w", path, ErrNotListening)
+	}
+	return reach(directory, path), nil
 }
 
 func join(directory, path string) string {
@@ -135,26 +168,21 @@ func join(directory, path string) string {
 	return filepath.Join(directory, path)
 }
 
-// environ returns the environment a process was started with.
-func environ(directory string) map[string]string {
-	text, err := os.ReadFile(filepath.Join(directory, "environ"))
-	if err != nil {
-		return nil
-	}
-	variables := map[string]string{}
-	for entry := range strings.SplitSeq(string(text), "\x00") {
-		if name, value, ok := strings.Cut(entry, "="); ok {
-			variables[name] = value
-		}
-	}
-	return variables
-}
-
-// reach returns the path by which a file of a process is reached from here: as it is, or through /proc when
-// the process has mounts of its own. A chroot is none: its files were opened before.
+// reach returns the path by which a file of a process is reached from here: as it is, or through /proc
+// when the process has mounts of its own. A chroot is none: its files were opened before, and so the root
+// is that of the nearest ancestor without one.
 func reach(directory, path string) string {
 	if !strings.HasPrefix(path, "/") || sameNamespace(directory, "mnt") {
 		return path
+	}
+	for at := directory; at != ""; at = parent(at) {
+		root, err := os.Readlink(filepath.Join(at, "root"))
+		if err != nil || !shareNamespace(at, directory, "mnt") {
+			break
+		}
+		if root == "/" {
+			return filepath.Join(at, "root", path)
+		}
 	}
 	return filepath.Join(directory, "root", path)
 }
@@ -162,7 +190,63 @@ func reach(directory, path string) string {
 // sameNamespace reports whether a process shares a namespace with this one. When that cannot be told it is
 // assumed.
 func sameNamespace(directory, kind string) bool {
-	own, err1 := os.Readlink("/proc/self/ns/" + kind)
-	other, err2 := os.Readlink(filepath.Join(directory, "ns", kind))
-	return err1 != nil || err2 != nil || own == other
+	return shareNamespace("/proc/self", directory, kind)
+}
+
+func shareNamespace(one, other, kind string) bool {
+	a, err1 := os.Readlink(filepath.Join(one, "ns", kind))
+	b, err2 := os.Readlink(filepath.Join(other, "ns", kind))
+	return err1 != nil || err2 != nil || a == b
+}
+
+// parent returns the directory of the parent of a process, nothing when there is none.
+func parent(directory string) string {
+	status, err := os.ReadFile(filepath.Join(directory, "status"))
+	if err != nil {
+		return ""
+	}
+	n, err := strconv.Atoi(string(statusField(status, "PPid")))
+	if err != nil || n == 0 {
+		return ""
+	}
+	return filepath.Join("/proc", strconv.Itoa(n))
+}
+
+// OwnID returns the id by which a process counts itself: that of the innermost pid namespace it is in.
+func OwnID(pid int) int {
+	directory, err := Directory(pid)
+	if err != nil {
+		return pid
+	}
+	status, err := os.ReadFile(filepath.Join(directory, "status"))
+	if err != nil {
+		return pid
+	}
+	ids := strings.Fields(string(statusField(status, "NSpid")))
+	if len(ids) == 0 {
+		return pid
+	}
+	if n, err := strconv.Atoi(ids[len(ids)-1]); err == nil {
+		return n
+	}
+	return pid
+}
+
+// workersOf returns the processes that a master of HAProxy has started: its children of the same program.
+func workersOf(directory string) []int {
+	name := comm(directory)
+	if !namedHAProxy(name) {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(directory, "task", filepath.Base(directory), "children"))
+	if err != nil {
+		return nil
+	}
+	var workers []int
+	for word := range strings.FieldsSeq(string(text)) {
+		if n, err := strconv.Atoi(word); err == nil && comm(filepath.Join("/proc", word)) == name {
+			workers = append(workers, n)
+		}
+	}
+	return workers
 }

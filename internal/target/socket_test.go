@@ -15,25 +15,79 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
-// proxyEnvironment makes the test binary pretend to be a proxy with a configuration: it waits for the end
-// of its input.
-const proxyEnvironment = "WHYSPIN_TEST_PROXY"
+// proxyEnvironment makes the test binary pretend to be a proxy with a configuration: it listens at the
+// addresses in it, answers every line with answerEnvironment, and ends with its input.
+const (
+	proxyEnvironment  = "WHYSPIN_TEST_PROXY"
+	answerEnvironment = "WHYSPIN_TEST_ANSWER"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(proxyEnvironment) != "" {
-		fmt.Println("ready")
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
+	addresses, ok := os.LookupEnv(proxyEnvironment)
+	if !ok {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	for address := range strings.FieldsSeq(addresses) {
+		network := "unix"
+		if !strings.ContainsAny(address, "/@") {
+			network = "tcp"
+		}
+		if err := pretendToAnswer(network, address); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// pretendToAnswer listens, and answers every connection's first line. At an address that ends in "silent"
+// it reports who connects, on its standard output.
+func pretendToAnswer(network, address string) error {
+	bound := address
+	if network == "unix" && strings.HasPrefix(address, "/") {
+		bound += ".4711.tmp" // as HAProxy does
+	}
+	l, err := net.Listen(network, bound)
+	if err != nil {
+		return err
+	}
+	if bound != address {
+		if err := os.Rename(bound, address); err != nil {
+			return err
+		}
+	}
+	text := strings.ReplaceAll(os.Getenv(answerEnvironment), "PID", fmt.Sprint(os.Getpid()))
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if strings.HasSuffix(address, "silent") {
+				fmt.Println("a stranger")
+			}
+			if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+				_, _ = io.WriteString(c, text)
+			}
+			c.Close()
+		}
+	}()
+	return nil
+}
+
+// pretender is a process that pretends to be a proxy.
+type pretender struct {
+	pid int
+	end func() string // ends it and returns what else it said
 }
 
 // pretend starts a process whose command line names a configuration, in a working directory.
-func pretend(t *testing.T, directory string, arguments ...string) int {
+func pretend(t *testing.T, directory, answer, listen string, arguments ...string) pretender {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
@@ -41,7 +95,8 @@ func pretend(t *testing.T, directory string, arguments ...string) int {
 	}
 	c := exec.Command(program, arguments...)
 	c.Dir = directory
-	c.Env = append(os.Environ(), proxyEnvironment+"=1", "STATS=stats.sock")
+	c.Env = append(os.Environ(), proxyEnvironment+"="+listen, answerEnvironment+"="+answer,
+		"STATS=stats.sock")
 	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -53,89 +108,171 @@ func pretend(t *testing.T, directory string, arguments ...string) int {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	said := bufio.NewReader(out)
+	ended := false
+	end := func() string {
+		ended = true
 		in.Close()
+		rest, _ := io.ReadAll(said)
 		if err := c.Wait(); err != nil {
 			t.Error(err)
 		}
+		return string(rest)
+	}
+	t.Cleanup(func() {
+		if !ended {
+			end()
+		}
 	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+	if line, err := said.ReadString('\n'); line != "ready\n" {
 		t.Fatalf("got %q: %v", line, err)
 	}
-	return c.Process.Pid
+	return pretender{c.Process.Pid, end}
 }
 
-// answer runs a socket that answers every line alike.
-func answer(t *testing.T, path, text string) {
+// configure writes a file of configuration.
+func configure(t *testing.T, directory, name, text string) {
 	t.Helper()
-	l, err := net.Listen("unix", path)
+	if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	isWhyspin = "Name: whyspin\nVersion: 2.6.0-whyspin-1\nPid: PID\n\n"
+	isHAProxy = "Name: HAProxy\nVersion: 2.6.12\nPid: PID\n\n"
+	isAnother = "Name: HAProxy\nVersion: 2.6.12\nPid: 1\n\n"
+)
+
+// freePort returns a port that nobody listens on at the moment.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestTheSocketIsFoundInTheConfigurationOfTheProcess(t *testing.T) {
+	port := freePort(t)
+	abstract := fmt.Sprintf("whyspin-test-%d", os.Getpid())
+	for _, c := range []struct {
+		name, text, listen string
+		arguments          []string
+		want               string // DIR stands for the directory
+	}{
+		{"with a variable", `global
+			stats socket "DIR/$STATS" level admin`, "DIR/stats.sock", nil, "DIR/stats.sock"},
+		{"with a variable of its own", `global
+			setenv NAME own.sock
+			stats socket "DIR/${NAME}" level admin`, "DIR/own.sock", nil, "DIR/own.sock"},
+		{"with keywords that nobody knows", "global\n lua-load-per-thread /etc/x.lua\n quantum 5\n" +
+			" stats socket unix@DIR/x.sock mode 660\n stats timeout 30s", "DIR/x.sock", nil, "DIR/x.sock"},
+		{"relative to where it was started", "global\n stats socket unix@x.sock", "DIR/x.sock", nil,
+			"DIR/x.sock"},
+		{"in the second file", "global\n stats socket DIR/x.sock", "DIR/x.sock",
+			[]string{"-f", "other.cfg", "-f", "proxy.cfg"}, "DIR/x.sock"},
+		{"in a directory", "global\n stats socket DIR/x.sock", "DIR/x.sock", []string{"-f", "."},
+			"DIR/x.sock"},
+		{"behind two dashes, in another directory", "global\n stats socket DIR/x.sock", "DIR/x.sock",
+			[]string{"-C", "DIR", "-db", "--", "other.cfg", "proxy.cfg"}, "DIR/x.sock"},
+		{"of TCP", fmt.Sprintf("global\n stats socket ipv4@*:%d level admin", port),
+			fmt.Sprintf("127.0.0.1:%d", port), nil, fmt.Sprintf("127.0.0.1:%d", port)},
+		{"of the abstract namespace", "global\n stats socket abnsz@" + abstract, "@" + abstract, nil,
+			"@" + abstract},
+		{"the one that is listening of two", "global\n stats socket DIR/gone.sock\n stats socket DIR/x.sock",
+			"DIR/x.sock", nil, "DIR/x.sock"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			directory := t.TempDir()
+			place := func(text string) string { return strings.ReplaceAll(text, "DIR", directory) }
+			configure(t, directory, "proxy.cfg", place(c.text)+"\n")
+			configure(t, directory, "other.cfg", "# nothing\n")
+			arguments := []string{"run", "-f", "proxy.cfg"}
+			if c.arguments != nil {
+				arguments = strings.Split(place(strings.Join(c.arguments, " ")), " ")
+			}
+			p := pretend(t, directory, isWhyspin, place(c.listen), arguments...)
+			a, info, err := FindAPI(context.Background(), p.pid)
 			if err != nil {
-				return
+				t.Fatal(err)
 			}
-			if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-				_, _ = io.WriteString(c, text)
+			want := Info{Kind: evidence.KindWhyspin, Version: "2.6.0-whyspin-1", PID: p.pid}
+			if diff := cmp.Diff(want, info); diff != "" || a.Address != place(c.want) {
+				t.Errorf("found %s: %s", a.Address, diff)
 			}
-			c.Close()
+		})
+	}
+}
+
+// TestTheSocketIsAnInheritedDescriptor: the configuration names its number.
+func TestTheSocketIsAnInheritedDescriptor(t *testing.T) {
+	directory := t.TempDir()
+	p := pretend(t, directory, isHAProxy, directory+"/x.sock", "-f", "proxy.cfg")
+	for fd, path := range readListening(fmt.Sprintf("/proc/%d", p.pid)).byFD {
+		if path != directory+"/x.sock" {
+			t.Errorf("descriptor %d listens at %s", fd, path)
 		}
-	}()
-}
-
-func TestFindAPIReadsTheConfigurationOfTheProcess(t *testing.T) {
-	directory := t.TempDir()
-	text := fmt.Sprintf("global\n  stats socket \"%s/$STATS\" level admin\n", directory)
-	if err := os.WriteFile(filepath.Join(directory, "proxy.cfg"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		configure(t, directory, "proxy.cfg", fmt.Sprintf("global\n stats socket fd@%d\n", fd))
 	}
-	pid := pretend(t, directory, "run", "-f", "proxy.cfg")
-	socket := filepath.Join(directory, "stats.sock")
-
-	if _, _, err := FindAPI(context.Background(), pid); !errors.Is(err, ErrNoAPI) {
-		t.Errorf("nobody listens, and the error is %v", err)
-	}
-	answer(t, socket, fmt.Sprintf("Name: whyspin\nVersion: 2.6.0-whyspin-1\nPid: %d\n\n", pid))
-	a, info, err := FindAPI(context.Background(), pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Info{Kind: evidence.KindWhyspin, Version: "2.6.0-whyspin-1", PID: pid}
-	if diff := cmp.Diff(want, info); diff != "" || a.Address != socket {
-		t.Errorf("found %s: %s", a.Address, diff)
+	a, info, err := FindAPI(context.Background(), p.pid)
+	if err != nil || a.Address != directory+"/x.sock" || info.Kind != evidence.KindHAProxy {
+		t.Errorf("%v, %+v, %v", a, info, err)
 	}
 }
 
-func TestFindAPIDoesNotTakeAnotherProcessForTheTarget(t *testing.T) {
-	directory := t.TempDir()
-	socket := filepath.Join(directory, "stats.sock")
-	text := fmt.Sprintf("global\n  stats socket %s\n", socket)
-	if err := os.WriteFile(filepath.Join(directory, "proxy.cfg"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+// TestNobodyElseIsAsked: what the process listens on may be a service behind it, and what its configuration
+// names may be another's socket by now.
+func TestNobodyElseIsAsked(t *testing.T) {
+	for _, c := range []struct{ name, text, said string }{
+		{"a socket that no configuration names", "global\n", "which may be one or may not"},
+		{"a socket that another process listens on by now", "global\n stats socket DIR/other.silent\n",
+			ErrNotListening.Error()},
+	} {
+		directory := t.TempDir()
+		place := func(text string) string { return strings.ReplaceAll(text, "DIR", directory) }
+		configure(t, directory, "proxy.cfg", place(c.text))
+		other := pretend(t, directory, isAnother, place("DIR/other.silent"))
+		p := pretend(t, directory, isHAProxy, place("DIR/service.silent"), "-f", "proxy.cfg")
+		_, _, err := FindAPI(context.Background(), p.pid)
+		if !errors.Is(err, ErrNoAPI) || !strings.Contains(err.Error(), c.said) {
+			t.Errorf("%s: %v, should say %q", c.name, err, c.said)
+		}
+		if said := p.end() + other.end(); said != "" {
+			t.Errorf("%s: it was asked: %q", c.name, said)
+		}
 	}
-	pid := pretend(t, directory, "run", "-f", "proxy.cfg")
-	answer(t, socket, "Name: HAProxy\nVersion: 2.6.12\nPid: 1\n\n")
-	if _, _, err := FindAPI(context.Background(), pid); err == nil || !strings.Contains(err.Error(),
-		"process 1 answers") {
+}
+
+func TestAnotherProcessIsNotTakenForTheTarget(t *testing.T) {
+	directory := t.TempDir()
+	configure(t, directory, "proxy.cfg", "global\n  stats socket "+directory+"/stats.sock\n")
+	p := pretend(t, directory, isAnother, directory+"/stats.sock", "run", "-f", "proxy.cfg")
+	_, _, err := FindAPI(context.Background(), p.pid)
+	if !errors.Is(err, ErrNoAPI) || !errors.Is(err, ErrOtherProcess) ||
+		!strings.Contains(err.Error(), "process 1") {
 		t.Errorf("error %v", err)
 	}
+	a := API{Address: directory + "/stats.sock"}
+	if _, err := NewHAProxy(a, p.pid).State(context.Background()); !errors.Is(err, ErrOtherProcess) {
+		t.Errorf("the state of another process: %v", err)
+	}
 }
 
-func TestSocketsAreFoundInAForeignConfiguration(t *testing.T) {
-	files := []config.File{{Text: []byte(`
-global
-    lua-load /etc/x.lua
-    stats socket /run/haproxy/admin.sock mode 660 level admin
-    stats socket unix@"/run/two.sock"
-    stats socket ipv4@127.0.0.1:9999
-    stats timeout 30s
-`)}}
-	want := []string{"/run/haproxy/admin.sock", "/run/two.sock"}
-	if diff := cmp.Diff(want, scanSockets(files)); diff != "" {
-		t.Error(diff)
+func TestBusyPollingIsReadInTheConfiguration(t *testing.T) {
+	for text, want := range map[string]bool{
+		"global\n busy-polling\n":                           true,
+		"global\n busy-polling\n no busy-polling\n":         false,
+		"global\n .if defined(X)\n busy-polling\n .endif\n": false,
+		"global\n # busy-polling\n":                         false,
+	} {
+		directory := t.TempDir()
+		configure(t, directory, "proxy.cfg", text)
+		p := pretend(t, directory, isHAProxy, "", "-f", "proxy.cfg")
+		if got := BusyPolling(p.pid); got != want {
+			t.Errorf("%q: %t, want %t", text, got, want)
+		}
 	}
 }
