@@ -163,7 +163,7 @@ func (p *service) loadProbes() {
 	if p.config.Global.Whyspin.Tracing == config.TracingOff {
 		return
 	}
-	p.probe, p.blind = probe.Load(probe.Options{PID: os.Getpid()})
+	p.probe, p.blind = probe.Load(probe.Options{PID: os.Getpid(), Samples: true})
 	if p.blind != nil {
 		return
 	}

@@ -314,10 +314,10 @@ func TestFindingNamesTheCulprit(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]uint64{
-		"epoll_wait(timeout=0)=0 by thread 4712":                                  700_000,
-		"all other waits by thread 4712":                                          40,
-		"voluntary context switches of thread 4712":                               0,
-		"system calls on descriptor 1086 (server side) in the window":             0,
+		"epoll_wait(timeout=0)=0 by thread 4712":                                                 700_000,
+		"all other waits by thread 4712":                                                         40,
+		"voluntary context switches of thread 4712":                                              0,
+		"system calls on descriptor 1086 (server side) in the window":                            0,
 		"wakeups of the stream between two looks at it, none with progress, cause: timer tunnel": 700_000,
 	} {
 		if got, ok := counts[text]; !ok || got != want {

@@ -37,12 +37,22 @@ var ErrStopped = errors.New("it is stopped and makes no calls, so nothing can be
 
 // Run makes one diagnosis of another process.
 func Run(ctx context.Context, o Options) (*correlate.Diagnosis, error) {
+	c, err := Collect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return correlate.Correlate(c), nil
+}
+
+// Collect gathers what a diagnosis of another process goes by: its state before and after a window, and what
+// the kernel saw of it in the window, with samples.
+func Collect(ctx context.Context, o Options) (*evidence.Case, error) {
 	c := &evidence.Case{}
 	w, err := identify(ctx, &o, c)
 	if err != nil {
 		return nil, err
 	}
-	return run(ctx, o, c, w)
+	return c, collect(ctx, o, c, w)
 }
 
 // witness is a process that says of itself in which state it is.
@@ -56,21 +66,21 @@ type confirmer interface {
 	Confirm(w *evidence.Window)
 }
 
-// run watches the process. A part of the evidence that cannot be had is missing from the case, which says
+// collect watches the process. A part of the evidence that cannot be had is missing from the case, which says
 // so.
-func run(ctx context.Context, o Options, c *evidence.Case, state witness) (*correlate.Diagnosis, error) {
+func collect(ctx context.Context, o Options, c *evidence.Case, state witness) error {
 	if state != nil {
 		c.Before = ask(ctx, c, state, "before the window")
 	}
-	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before)})
+	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before), Samples: true})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer p.Close()
 	// Resets are wanted but not needed: why they are missing is in the window.
 	_ = p.WatchResets()
-	if err := watch(ctx, p, c, func() error { return pause(ctx, o.For) }); err != nil {
-		return nil, err
+	if err := watch(p.BeginSampling, c, func() error { return pause(ctx, o.For) }); err != nil {
+		return err
 	}
 	if state != nil && c.Before != nil {
 		c.After = ask(ctx, c, state, "after the window")
@@ -78,15 +88,15 @@ func run(ctx context.Context, o Options, c *evidence.Case, state witness) (*corr
 	if w, ok := state.(confirmer); ok {
 		w.Confirm(c.Window)
 	}
-	if err := running(o.PID); err != nil {
-		return nil, err
-	}
-	return correlate.Correlate(c), nil
+	return running(o.PID)
 }
 
+// beginFunc begins a window.
+type beginFunc func() (*probe.Recording, error)
+
 // watch records the kernel's view while something lasts.
-func watch(ctx context.Context, p *probe.Probe, c *evidence.Case, lasts func() error) error {
-	r, err := p.Begin()
+func watch(begin beginFunc, c *evidence.Case, lasts func() error) error {
+	r, err := begin()
 	if err != nil {
 		return err
 	}

@@ -185,54 +185,63 @@ func waitsOf(w *evidence.Window, tid, fd int) *evidence.Waits {
 // Diagnose makes one diagnosis of the proxy it runs in, because somebody asks. It fails with ErrBusy while
 // another one is being made.
 func (s *Supervisor) Diagnose(ctx context.Context, window time.Duration) (*correlate.Diagnosis, error) {
-	if !s.asked.TryLock() {
-		return nil, ErrBusy
-	}
-	defer s.asked.Unlock()
-	var why error
-	if s.traces() {
-		select {
-		case s.recording() <- struct{}{}:
-			defer func() { <-s.recording() }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	} else {
-		why = errors.New(s.blindness())
-	}
-	c, err := s.collect(ctx, window, why)
+	c, err := s.Collect(ctx, window)
 	if err != nil {
 		return nil, err
 	}
 	return correlate.Correlate(c), nil
 }
 
+// Collect gathers what a diagnosis goes by, with samples. It fails with ErrBusy like Diagnose.
+func (s *Supervisor) Collect(ctx context.Context, window time.Duration) (*evidence.Case, error) {
+	if !s.asked.TryLock() {
+		return nil, ErrBusy
+	}
+	defer s.asked.Unlock()
+	if !s.traces() {
+		return s.collectBlind(ctx, window, errors.New(s.blindness()))
+	}
+	select {
+	case s.recording() <- struct{}{}:
+		defer func() { <-s.recording() }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.collect(ctx, window, s.Probe.BeginSampling)
+}
+
 // traces reports whether the probes may be used.
 func (s *Supervisor) traces() bool { return s.Probe != nil && s.Tracing != config.TracingOff }
 
-// collect gathers the evidence of one window, without the kernel's view when blind says why. Otherwise the
-// caller has the right to record.
-func (s *Supervisor) collect(ctx context.Context, window time.Duration, blind error) (*evidence.Case, error) {
+// collect gathers the evidence of one window. The caller has the right to record.
+func (s *Supervisor) collect(ctx context.Context, window time.Duration, begin beginFunc) (*evidence.Case,
+	error) {
 	c := &evidence.Case{}
-	if blind == nil {
-		blind = watch(ctx, s.Probe, c, func() error {
-			c.Before = s.Engine.State()
-			err := pause(ctx, window)
-			c.After = s.Engine.State()
-			return err
-		})
+	err := watch(begin, c, func() error {
+		c.Before = s.Engine.State()
+		err := pause(ctx, window)
+		c.After = s.Engine.State()
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return s.collectBlind(ctx, window, err)
 	}
-	if err := ctx.Err(); err != nil {
+	c.Process = c.After.Process
+	return c, nil
+}
+
+// collectBlind gathers the evidence of one window without the kernel's view.
+func (s *Supervisor) collectBlind(ctx context.Context, window time.Duration, why error) (*evidence.Case,
+	error) {
+	c := &evidence.Case{Before: s.Engine.State()}
+	c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", why))
+	if err := pause(ctx, window); err != nil {
 		return nil, err
 	}
-	if blind != nil {
-		c.Unknown = append(c.Unknown, fmt.Sprintf("the kernel's view: %v", blind))
-		c.Before = s.Engine.State()
-		if err := pause(ctx, window); err != nil {
-			return nil, err
-		}
-		c.After = s.Engine.State()
-	}
+	c.After = s.Engine.State()
 	c.Process = c.After.Process
 	return c, nil
 }

@@ -77,17 +77,18 @@ func (s *Supervisor) recovered(now *evidence.Snapshot, v engine.Suspicion) bool 
 	return true
 }
 
-// suspicionWindow gathers evidence at once: without the kernel's view when somebody else records.
+// suspicionWindow gathers evidence at once: without the kernel's view when somebody else records, and without
+// samples, for the engine knows which stream it is and they would only make the verdict late.
 func (s *Supervisor) suspicionWindow(ctx context.Context, window time.Duration) (*evidence.Case, error) {
 	if !s.traces() {
-		return s.collect(ctx, window, errors.New(s.blindness()))
+		return s.collectBlind(ctx, window, errors.New(s.blindness()))
 	}
 	select {
 	case s.recording() <- struct{}{}:
 		defer func() { <-s.recording() }()
-		return s.collect(ctx, window, nil)
+		return s.collect(ctx, window, s.Probe.Begin)
 	default:
-		return s.collect(ctx, window, errors.New("a diagnosis that somebody asked for has the probes"))
+		return s.collectBlind(ctx, window, errors.New("a diagnosis that somebody asked for has the probes"))
 	}
 }
 

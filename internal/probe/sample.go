@@ -206,7 +206,6 @@ func ringSize(cpus int) int {
 // start begins to take samples of the process with that global id.
 func (s *sampler) start(tgid uint32) error {
 	s.stacks, s.lost, s.failed, s.before = map[string]*sampledStack{}, 0, nil, nil
-	s.process.Forget()
 	size := ringSize(len(s.clocks))
 	for _, c := range s.clocks {
 		lost, err := c.Lost()
@@ -274,6 +273,7 @@ func (s *sampler) finish() *evidence.Samples {
 	samples := s.build()
 	s.unmap()
 	s.stacks = nil
+	s.process.Forget()
 	return samples
 }
 
@@ -411,14 +411,17 @@ var registerCount = func() (n int) {
 // build names what was sampled.
 func (s *sampler) build() *evidence.Samples {
 	all := &evidence.Samples{Period: samplePeriod, Lost: s.lost}
-	inKernel := false
+	var inKernel []uint64
+	for _, k := range s.stacks {
+		inKernel = append(inKernel, k.kernel...)
+	}
+	kernel, unnamed := s.kernel.Names(inKernel)
 	for _, key := range slices.Sorted(maps.Keys(s.stacks)) {
 		k := s.stacks[key]
 		stack := evidence.Stack{TID: k.tid, Count: k.count,
 			Truncated: len(k.user.Places) > 0 && !k.user.Complete}
 		for _, a := range k.kernel {
-			stack.Kernel = append(stack.Kernel, s.kernel.Name(a))
-			inKernel = true
+			stack.Kernel = append(stack.Kernel, kernel[a])
 		}
 		for _, p := range k.user.Places {
 			stack.User = append(stack.User, s.process.Name(p))
@@ -440,8 +443,8 @@ func (s *sampler) build() *evidence.Samples {
 		all.Lost += lost - s.before[i]
 	}
 	all.Unknown = s.process.Unknown()
-	if text := s.kernel.Unknown(); inKernel && text != "" {
-		all.Unknown = append(all.Unknown, text)
+	if unnamed != nil {
+		all.Unknown = append(all.Unknown, unnamed.Error())
 	}
 	if s.failed != nil {
 		all.Unknown = append(all.Unknown, fmt.Sprintf("samples may be missing: %v", s.failed))

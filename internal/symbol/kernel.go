@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
@@ -23,22 +21,14 @@ const kernelObject = "[kernel]"
 var errHidden = errors.New("the kernel hides its addresses: kernel.kptr_restrict, or CAP_SYSLOG is missing")
 
 // Kernel names functions of the running kernel. It holds /proc/kallsyms open, because whether it shows
-// addresses is decided when it is opened: a proxy opens it before it drops its privileges.
+// addresses is decided when it is opened: a proxy opens it before it drops its privileges. Nothing of its
+// 200 000 lines is kept.
 type Kernel struct {
 	file  *os.File
 	error error
-	// symbols are read when they are asked for.
-	symbols []kernelSymbol
-	read    bool
 }
 
-type kernelSymbol struct {
-	address uint64
-	name    string
-	module  string
-}
-
-// OpenKernel prepares to name functions of the kernel. What goes wrong is said by Unknown.
+// OpenKernel prepares to name functions of the kernel. When that fails, Names says so.
 func OpenKernel() *Kernel {
 	k := &Kernel{}
 	k.file, k.error = os.Open("/proc/kallsyms")
@@ -52,69 +42,60 @@ func (k *Kernel) Close() {
 	}
 }
 
-// Unknown says why functions of the kernel have no names, empty when they have.
-func (k *Kernel) Unknown() string {
-	if err := k.load(); err != nil {
-		return fmt.Sprintf("the functions of the kernel have no names: %v", err)
+// Names returns the frame of each address in the kernel. When the functions are not known, the frames say in
+// which object they are, and the error why they have no names.
+func (k *Kernel) Names(addresses []uint64) (map[uint64]evidence.Frame, error) {
+	sorted := slices.Compact(slices.Sorted(slices.Values(addresses)))
+	frames := make(map[uint64]evidence.Frame, len(sorted))
+	for _, a := range sorted {
+		frames[a] = evidence.Frame{Object: kernelObject, Address: a}
 	}
-	return ""
-}
-
-func (k *Kernel) load() error {
-	if k.error != nil || k.read {
-		return k.error
+	if len(sorted) == 0 {
+		return frames, nil
 	}
-	k.read = true
-	_, err := k.file.Seek(0, io.SeekStart)
+	err := k.error
 	if err == nil {
-		k.symbols, err = parseKernelSymbols(k.file)
+		_, err = k.file.Seek(0, io.SeekStart)
 	}
-	k.error = err
-	return err
+	var found []kernelSymbol
+	if err == nil {
+		found, err = nearestSymbols(k.file, sorted)
+	}
+	if err != nil {
+		return frames, fmt.Errorf("the functions of the kernel have no names: %w", err)
+	}
+	for i, a := range sorted {
+		if s := found[i]; s.name != "" {
+			frames[a] = evidence.Frame{Function: s.name, Object: cmp.Or(s.module, kernelObject), Address: a}
+		}
+	}
+	return frames, nil
 }
 
-// Name returns the frame of an address in the kernel.
-func (k *Kernel) Name(address uint64) evidence.Frame {
-	f := evidence.Frame{Object: kernelObject, Address: address}
-	if k.load() != nil {
-		return f
-	}
-	i, ok := slices.BinarySearchFunc(k.symbols, address, func(s kernelSymbol, a uint64) int {
-		return cmp.Compare(s.address, a)
-	})
-	if !ok {
-		i--
-	}
-	if i >= 0 {
-		f.Function = k.symbols[i].name
-		f.Object = cmp.Or(k.symbols[i].module, kernelObject)
-	}
-	return f
+// kernelSymbol is a function of the kernel. The module has its brackets and is empty for the kernel itself.
+type kernelSymbol struct {
+	start        uint64
+	name, module string
 }
 
-// maxKernelSymbols bounds what is kept: a kernel with everything built in has 200 000.
-const maxKernelSymbols = 1 << 20
-
-// parseKernelSymbols reads the functions of a /proc/kallsyms. Its table has no sizes; the kernel itself takes
-// every address up to the next symbol for the function's.
-func parseKernelSymbols(from io.Reader) ([]kernelSymbol, error) {
-	var all []kernelSymbol
+// nearestSymbols reads a /proc/kallsyms and returns, for each of the sorted addresses, the last function that
+// begins before it. The table has no sizes; the kernel itself takes every address up to the next symbol for
+// the function's.
+func nearestSymbols(from io.Reader, addresses []uint64) ([]kernelSymbol, error) {
+	// found[i] is the last function at most at addresses[i] and above the address before it.
+	found := make([]kernelSymbol, len(addresses))
 	lines := bufio.NewScanner(from)
 	visible := false
-	for lines.Scan() && len(all) < maxKernelSymbols {
-		line := lines.Bytes()
-		address, rest, ok1 := bytes.Cut(line, []byte{' '})
-		kind, rest, ok2 := bytes.Cut(rest, []byte{' '})
-		if !ok1 || !ok2 || len(kind) != 1 || !strings.ContainsRune("tTwW", rune(kind[0])) {
+	for lines.Scan() {
+		start, name, module, ok := parseKernelSymbol(lines.Bytes())
+		if !ok || start == 0 {
 			continue
 		}
-		at, err := strconv.ParseUint(string(address), 16, 64)
-		if err != nil {
-			continue
+		visible = true
+		i, _ := slices.BinarySearch(addresses, start)
+		if i < len(addresses) && start > found[i].start {
+			found[i] = kernelSymbol{start, string(name), string(module)}
 		}
-		visible = visible || at != 0
-		name, module, _ := bytes.Cut(rest, []byte{'\t'})
-		all = append(all, kernelSymbol{at, string(name), string(module)})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("reading /proc/kallsyms: %w", err)
@@ -122,6 +103,28 @@ func parseKernelSymbols(from io.Reader) ([]kernelSymbol, error) {
 	if !visible {
 		return nil, errHidden
 	}
-	slices.SortStableFunc(all, func(a, b kernelSymbol) int { return cmp.Compare(a.address, b.address) })
-	return all, nil
+	for i := 1; i < len(found); i++ {
+		if found[i].start < found[i-1].start {
+			found[i] = found[i-1]
+		}
+	}
+	return found, nil
+}
+
+// parseKernelSymbol takes a line apart: address, kind, name, and a module behind a tab. Only functions are.
+func parseKernelSymbol(line []byte) (start uint64, name, module []byte, ok bool) {
+	address, rest, ok1 := bytes.Cut(line, []byte{' '})
+	kind, rest, ok2 := bytes.Cut(rest, []byte{' '})
+	if !ok1 || !ok2 || len(kind) != 1 || bytes.IndexByte([]byte("tTwW"), kind[0]) < 0 || len(address) > 16 {
+		return 0, nil, nil, false
+	}
+	for _, c := range address {
+		digit := bytes.IndexByte([]byte("0123456789abcdef"), c)
+		if digit < 0 {
+			return 0, nil, nil, false
+		}
+		start = start<<4 | uint64(digit)
+	}
+	name, module, _ = bytes.Cut(rest, []byte{'\t'})
+	return start, name, module, true
 }

@@ -69,14 +69,11 @@ func Open(pid int) (*Process, error) {
 
 // Close closes every file that is held.
 func (p *Process) Close() {
+	p.Forget()
 	_ = p.root.Close()
 	if p.program != nil {
 		_ = p.program.Close()
 	}
-	for _, o := range p.objects() {
-		o.release()
-	}
-	p.mappings = nil
 }
 
 // objects returns every object that is mapped, once.
@@ -90,10 +87,16 @@ func (p *Process) objects() []*Object {
 	return all
 }
 
-// Forget forgets what could not be unwound so far: what Unknown says is about the time from then on.
+// Forget forgets everything that was read and what Unknown says. Places that were found before it mean
+// nothing any more.
 func (p *Process) Forget() {
+	for _, o := range p.objects() {
+		o.release()
+	}
+	p.mappings, p.stale, p.unmapped = nil, true, nil
 	p.failures, p.generated = [outcomes]uint64{}, 0
 	clear(p.without)
+	clear(p.unread)
 }
 
 // Changed says that the process may have loaded and unloaded libraries since it was looked at: they are read
