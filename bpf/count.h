@@ -156,6 +156,17 @@ static __always_inline struct descriptor *descriptor_at(s32 fd)
 	return descriptor;
 }
 
+/* A descriptor number of which something is noted but nothing counted; NULL when there is no room. */
+static __always_inline struct descriptor *noted_at(s32 fd)
+{
+	u32 index = fd;
+	struct descriptor *descriptor = bpf_map_lookup_elem(&descriptors, &index);
+
+	if (descriptor)
+		globals.touched[(index / TOUCHED_BLOCK) % sizeof(globals.touched)] = 1;
+	return descriptor;
+}
+
 /*
  * The counters of a descriptor that the process makes a call on: the row of deliveries ends, and the
  * call counts for the thread if the descriptor was delivered to it.

@@ -199,9 +199,9 @@ struct thread {
 	u64 switches; /* voluntary switches at its last call, plus 1; 0: no call yet */
 	u64 yields;   /* sched_yield */
 	u64 futexes;
-	u64 rings; /* io_uring_enter */
-	u64 forks; /* that made a process */
-	u64 reserved;
+	u64 rings;    /* io_uring_enter */
+	u64 forks;    /* that made a process */
+	u64 progress; /* calls that moved bytes, accepted, connected or closed */
 };
 
 /* One thread's waits on one epoll set. Only the thread itself writes. */

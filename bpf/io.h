@@ -23,6 +23,12 @@ static __always_inline enum moves moves_of(u64 flags)
 	return flags & MSG_PEEK_ ? MOVES_NOTHING : MOVES_BYTES;
 }
 
+/* True exactly when a call moved bytes. */
+static __always_inline bool has_moved(s64 result, enum moves moves)
+{
+	return result > 0 && moves == MOVES_BYTES;
+}
+
 static __always_inline void count_io(struct io *io, s64 result, enum moves moves)
 {
 	add32(&io->calls, 1);
@@ -46,16 +52,17 @@ static __always_inline void count_io(struct io *io, s64 result, enum moves moves
 	}
 }
 
+/* Returns 1 when bytes were moved, as count_write does. */
 __global int count_read(s32 fd, s64 result, enum moves moves, u32 tid)
 {
 	struct descriptor *descriptor = called(fd, tid);
 
 	if (!descriptor)
-		return 0;
+		return has_moved(result, moves);
 	count_io(&descriptor->read, result, moves);
 	if (descriptor->destination_1)
 		settle(fd, result);
-	return 0;
+	return has_moved(result, moves);
 }
 
 __global int count_write(s32 fd, s64 result, u32 tid)
@@ -63,11 +70,11 @@ __global int count_write(s32 fd, s64 result, u32 tid)
 	struct descriptor *descriptor = called(fd, tid);
 
 	if (!descriptor)
-		return 0;
+		return has_moved(result, MOVES_BYTES);
 	count_io(&descriptor->write, result, MOVES_BYTES);
 	if (descriptor->destination_1)
 		settle(fd, result);
-	return 0;
+	return has_moved(result, MOVES_BYTES);
 }
 
 /* A walk over the messages of recvmmsg or sendmmsg. */

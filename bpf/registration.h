@@ -72,7 +72,7 @@ __global int follow_control(u32 set_fd, u32 op, s32 fd, u64 address)
 	set = bpf_map_lookup_elem(&descriptors, &set_fd);
 	if (!set || set->set_kind == SET_UNKNOWN)
 		return 0;
-	descriptor = descriptor_at(fd);
+	descriptor = noted_at(fd);
 	if (!descriptor)
 		return 0;
 	if (op != EPOLL_CTL_ADD_)
@@ -116,7 +116,7 @@ __global int follow_dup(s32 from, s32 to)
 
 	if (from == to || from < 0)
 		return 0;
-	copy = descriptor_at(to);
+	copy = noted_at(to);
 	descriptor = bpf_map_lookup_elem(&descriptors, &index);
 	if (!copy || !descriptor)
 		return 0;
@@ -129,7 +129,7 @@ __global int follow_dup(s32 from, s32 to)
 /* Notes a new epoll set: everything that will be in it is seen. Sets are direct until proved otherwise. */
 __global int follow_create(s32 fd)
 {
-	struct descriptor *set = descriptor_at(fd);
+	struct descriptor *set = noted_at(fd);
 
 	if (!set)
 		return 0;

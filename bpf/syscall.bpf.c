@@ -184,29 +184,31 @@ __global int count_table(u32 tid, const struct call *call)
 	return 0;
 }
 
-/* Counts what a call did to descriptors. */
-static __always_inline void count_call(u32 tid, const struct call *call)
+/* Counts what a call did to descriptors. Returns whether it got something done. */
+static __always_inline bool count_call(u32 tid, const struct call *call)
 {
+	bool progress = false;
+
 	switch (call->nr) {
 	case NR_read:
 	case NR_readv:
 	case NR_pread64:
 	case NR_preadv:
 	case NR_preadv2:
-		count_read(call->args[0], call->result, MOVES_BYTES, tid);
+		progress |= count_read(call->args[0], call->result, MOVES_BYTES, tid);
 		break;
 	case NR_recvfrom:
-		count_read(call->args[0], call->result, moves_of(call->args[3]), tid);
+		progress |= count_read(call->args[0], call->result, moves_of(call->args[3]), tid);
 		break;
 	case NR_recvmsg:
-		count_read(call->args[0], call->result, moves_of(call->args[2]), tid);
+		progress |= count_read(call->args[0], call->result, moves_of(call->args[2]), tid);
 		break;
 	case NR_recvmmsg:
-		count_read(call->args[0], bytes_of_messages(call->args[1], call->result),
-			   moves_of(call->args[3]), tid);
+		progress |= count_read(call->args[0], bytes_of_messages(call->args[1], call->result),
+				       moves_of(call->args[3]), tid);
 		break;
 	case NR_sendmsg:
-		count_write(call->args[0], call->result, tid);
+		progress |= count_write(call->args[0], call->result, tid);
 		if (call->result >= 0)
 			follow_message(call->args[1]);
 		break;
@@ -217,33 +219,36 @@ static __always_inline void count_call(u32 tid, const struct call *call)
 	case NR_pwritev2:
 	case NR_sendto:
 	case NR_vmsplice: /* into a pipe, as it is used; out of one it moves bytes the other way */
-		count_write(call->args[0], call->result, tid);
+		progress |= count_write(call->args[0], call->result, tid);
 		break;
 	case NR_sendmmsg:
-		count_write(call->args[0], bytes_of_messages(call->args[1], call->result), tid);
+		progress |=
+			count_write(call->args[0], bytes_of_messages(call->args[1], call->result), tid);
 		break;
 	case NR_splice:
 	case NR_copy_file_range:
 		/* The kernel does not say which of the two an error came from: it counts for both. */
-		count_read(call->args[0], call->result, MOVES_BYTES, tid);
-		count_write(call->args[2], call->result, tid);
+		progress |= count_read(call->args[0], call->result, MOVES_BYTES, tid);
+		progress |= count_write(call->args[2], call->result, tid);
 		break;
 	case NR_tee: /* leaves the bytes where they are, and copies them */
-		count_read(call->args[0], call->result, MOVES_NOTHING, tid);
-		count_write(call->args[1], call->result, tid);
+		progress |= count_read(call->args[0], call->result, MOVES_NOTHING, tid);
+		progress |= count_write(call->args[1], call->result, tid);
 		break;
 	case NR_sendfile:
-		count_read(call->args[1], call->result, MOVES_BYTES, tid);
-		count_write(call->args[0], call->result, tid);
+		progress |= count_read(call->args[1], call->result, MOVES_BYTES, tid);
+		progress |= count_write(call->args[0], call->result, tid);
 		break;
 	case NR_accept:
 	case NR_accept4:
-		if (call->result >= 0)
+		progress = call->result >= 0;
+		if (progress)
 			count_field(call->args[0], accepts);
 		else
 			count_field(call->args[0], accept_errors);
 		break;
 	case NR_connect:
+		progress = call->result == 0;
 		count_connect(call->args[0], call->args[1], call->args[2], call->result, tid);
 		break;
 	case NR_getsockopt:
@@ -254,6 +259,9 @@ static __always_inline void count_call(u32 tid, const struct call *call)
 		count_field(call->args[0], shutdowns);
 		break;
 	case NR_close:
+		progress = call->result == 0;
+		count_table(tid, call);
+		break;
 	case NR_close_range:
 	case NR_epoll_ctl:
 	case NR_dup:
@@ -265,6 +273,7 @@ static __always_inline void count_call(u32 tid, const struct call *call)
 		count_table(tid, call);
 		break;
 	}
+	return progress;
 }
 
 /* True exactly when a call made a process; the new one is the caller's child. */
@@ -319,7 +328,8 @@ static __always_inline void count_thread(struct thread *thread, const struct cal
 		count_poll(thread->tid, call, sleep);
 		break;
 	default:
-		count_call(thread->tid, call);
+		if (count_call(thread->tid, call))
+			thread->progress++;
 	}
 }
 

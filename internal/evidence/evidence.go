@@ -225,6 +225,7 @@ type Thread struct {
 	VoluntarySwitches   Observed[uint64] `json:"voluntary_switches"`
 	InvoluntarySwitches Observed[uint64] `json:"involuntary_switches"`
 	// User and System divide Run into time in the program and time in the kernel.
+	// In steps of 10 ms: what /proc gives.
 	User   Observed[time.Duration] `json:"user_ns"`
 	System Observed[time.Duration] `json:"system_ns"`
 	// Calls counts system calls that are not waits. Not observed without the syscall hook.
@@ -232,8 +233,8 @@ type Thread struct {
 	// Yields counts calls of sched_yield, Futexes of futex: both are among Calls.
 	Yields  Observed[uint64] `json:"yields"`
 	Futexes Observed[uint64] `json:"futexes"`
-	// Progress counts the calls that got something done: that moved bytes, accepted a connection or closed
-	// a descriptor. Not observed without the syscall hook.
+	// Progress counts the calls that got something done: that moved bytes, accepted a connection, connected
+	// at once or closed a descriptor. Not observed without the syscall hook.
 	Progress Observed[uint64] `json:"progress"`
 	// WaitsOn is the descriptor of the epoll set on which the thread slept at the end of the window, -1
 	// when it was doing something else.
@@ -359,11 +360,9 @@ type Delivery struct {
 
 // Deliverer is one of several threads that a descriptor was delivered to.
 type Deliverer struct {
-	// TID is the thread. At most seven are kept apart; 0 stands for all others together.
 	TID int `json:"tid"`
 	// Count is how often it was delivered to the thread, Calls what the thread did on it since the first
-	// time. Calls of the others are not kept apart from those of threads that it was not delivered to, and
-	// are 0.
+	// time.
 	Count uint64 `json:"count"`
 	Calls uint64 `json:"calls"`
 }
@@ -408,9 +407,11 @@ type Descriptor struct {
 	// between them.
 	Row uint64 `json:"row,omitempty"`
 	// Deliverers are the threads that it was delivered to, when there was more than one.
-	Deliverers []Deliverer `json:"deliverers,omitempty"`
-	Read       IO          `json:"read"`
-	Write      IO          `json:"write"`
+	// Seven are kept apart; OtherDeliveries counts what went to further ones.
+	Deliverers      []Deliverer `json:"deliverers,omitempty"`
+	OtherDeliveries uint64      `json:"other_deliveries,omitempty"`
+	Read            IO          `json:"read"`
+	Write           IO          `json:"write"`
 	// Accepts counts accept and accept4 that returned a descriptor, AcceptErrors those that did not.
 	Accepts      uint64 `json:"accepts,omitempty"`
 	AcceptErrors uint64 `json:"accept_errors,omitempty"`

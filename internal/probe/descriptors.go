@@ -143,9 +143,7 @@ func fill(d *evidence.Descriptor, raw *syscallDescriptor, seen map[uint32]int) {
 			Calls: uint64(deliverer.Calls)})
 	}
 	slices.SortFunc(d.Deliverers, func(a, b evidence.Deliverer) int { return cmp.Compare(a.TID, b.TID) })
-	if others > 0 {
-		d.Deliverers = append(d.Deliverers, evidence.Deliverer{Count: others})
-	}
+	d.OtherDeliveries = others
 }
 
 // maskAt is the event mask that is counted at an index: the five lowest bits, and RDHUP in the sixth.

@@ -186,6 +186,8 @@ func (w *world) round(number int) {
 	w.sockets()
 	w.tcp()
 	w.descriptors()
+	w.files()
+	w.t.idle()
 	w.concurrently()
 	w.pin(number)
 	w.compat()
@@ -267,6 +269,38 @@ func (w *world) pipes() {
 	t.close(3999)   // EBADF
 	t.read(-1, 1)   // EBADF, of no descriptor
 	t.read(5000, 1) // EBADF, beyond the table
+}
+
+// files makes the calls that take a position, several messages, or pages.
+//
+//go:nosplit
+//go:norace
+func (w *world) files() {
+	t := w.t
+	t.readAt(w.file, 100)
+	t.readAt(w.file, 7)
+	t.writeAt(w.file, 16)
+	t.writeAt(w.event, 8) // ESPIPE
+	t.copyRange(w.file, 512)
+	_, _ = t.call(syscall.SYS_SOCKETPAIR, syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK, 0,
+		uintptr(unsafe.Pointer(&w.pair)), 0, 0)
+	a, b := int(w.pair[0]), int(w.pair[1])
+	t.recvmmsg(b, 10) // EAGAIN
+	t.sendmmsg(a, 6)
+	t.recvmmsg(b, 10)
+	t.sendmmsg(a, 300)
+	t.recvmmsg(b, 200)
+	t.close(a)
+	t.close(b)
+	_, _ = t.call(syscall.SYS_PIPE2, uintptr(unsafe.Pointer(&w.pair)), syscall.O_NONBLOCK, 0, 0, 0, 0)
+	in, out := int(w.pair[0]), int(w.pair[1])
+	t.vmsplice(out, 30)
+	_, _ = t.call(syscall.SYS_PIPE2, uintptr(unsafe.Pointer(&w.pair)), syscall.O_NONBLOCK, 0, 0, 0, 0)
+	t.tee(in, int(w.pair[1]), 20)
+	t.close(in)
+	t.close(out)
+	t.close(int(w.pair[0]))
+	t.close(int(w.pair[1]))
 }
 
 //go:nosplit
@@ -417,15 +451,17 @@ type loadReport struct {
 }
 
 type threadReport struct {
-	TID   int
-	Calls uint64
-	Sets  []setTally
+	TID                              int
+	Calls, Progress, Yields, Futexes uint64
+	Polls                            evidence.Waits
+	Sets                             []setTally
 }
 
 func (r *loadReport) add(t *tally) {
 	r.Beyond += t.Beyond
 	r.Compat += t.Compat
-	r.Threads = append(r.Threads, threadReport{TID: t.TID, Calls: t.Calls, Sets: t.Sets[:t.sets]})
+	r.Threads = append(r.Threads, threadReport{TID: t.TID, Calls: t.Calls, Progress: t.Progress,
+		Yields: t.Yields, Futexes: t.Futexes, Polls: t.Polls, Sets: t.Sets[:t.sets]})
 	if r.FDs == nil {
 		r.FDs = map[int]*fdTally{}
 	}

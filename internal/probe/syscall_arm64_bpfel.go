@@ -196,7 +196,7 @@ type syscallThread struct {
 	Futexes  uint64
 	Rings    uint64
 	Forks    uint64
-	Reserved uint64
+	Progress uint64
 }
 
 type syscallTimeoutClass uint32

@@ -14,6 +14,15 @@ const (
 	sysEpollPwait2 = 441
 	sysDup3        = 292
 	sysAccept4     = 288
+	sysTee         = 276
+	sysVmsplice    = 278
+	sysPreadv      = 295
+	sysPwritev     = 296
+	sysRecvmmsg    = 299
+	sysSendmmsg    = 307
+	sysCopyRange   = 326
+	sysPreadv2     = 327
+	sysPwritev2    = 328
 )
 
 // tallyDescriptors bounds the descriptor numbers of a tally; everything is allocated in advance, because
@@ -31,23 +40,27 @@ const (
 // interrupt as long as asynchronous preemption is off. Such functions have a few hundred bytes of stack
 // between them, so what a call needs is kept here.
 type tally struct {
-	TID    int
-	Calls  uint64
-	Beyond uint64
-	Compat uint64
-	Sets   [tallySets]setTally
-	FDs    [tallyDescriptors]fdTally
-	limit  int // descriptors from here on are beyond the probe's table
-	sets   int
-	buffer [4096]byte
-	ready  [512]syscall.EpollEvent
-	usage  syscall.Rusage
-	iov    vector
-	msg    message
-	event  syscall.EpollEvent
-	linger syscall.Linger
-	offset int64
-	scrap  fdTally
+	TID   int
+	Calls uint64
+	// Progress, Yields, Futexes and Polls are as in evidence.Thread.
+	Progress, Yields, Futexes uint64
+	Polls                     evidence.Waits
+	Beyond                    uint64
+	Compat                    uint64
+	Sets                      [tallySets]setTally
+	FDs                       [tallyDescriptors]fdTally
+	limit                     int // descriptors from here on are beyond the probe's table
+	sets                      int
+	buffer                    [4096]byte
+	ready                     [512]syscall.EpollEvent
+	usage                     syscall.Rusage
+	iov                       vector
+	batch                     [2]batched
+	msg                       message
+	event                     syscall.EpollEvent
+	linger                    syscall.Linger
+	offset                    int64
+	scrap                     fdTally
 }
 
 // vector and message are struct iovec and struct msghdr with addresses as numbers, which are stored
@@ -60,6 +73,12 @@ type message struct {
 	vectors, count uintptr
 	control        [2]uintptr
 	flags, _       uint32
+}
+
+// batched is struct mmsghdr.
+type batched struct {
+	message
+	length, _ uint32
 }
 
 type setTally struct {
@@ -88,6 +107,7 @@ type fdTally struct {
 // clear forgets everything counted.
 func (t *tally) clear() {
 	t.Calls, t.Beyond, t.Compat, t.sets = 0, 0, 0, 0
+	t.Progress, t.Yields, t.Futexes, t.Polls = 0, 0, 0, evidence.Waits{}
 	t.Sets = [tallySets]setTally{}
 	t.FDs = [tallyDescriptors]fdTally{}
 }
@@ -139,11 +159,22 @@ func countIO(io *evidence.IO, n int, errno syscall.Errno, moves bool) {
 	}
 }
 
+// io counts a call of one direction. A call that moved bytes is progress.
+//
+//go:nosplit
+//go:norace
+func (t *tally) io(io *evidence.IO, n int, errno syscall.Errno, moves bool) {
+	countIO(io, n, errno, moves)
+	if errno == 0 && n > 0 && moves {
+		t.Progress++
+	}
+}
+
 //go:nosplit
 //go:norace
 func (t *tally) read(fd, n int) (int, syscall.Errno) {
 	r, errno := t.call(syscall.SYS_READ, uintptr(fd), t.address(), uintptr(n), 0, 0, 0)
-	countIO(&t.at(fd).Read, r, errno, true)
+	t.io(&t.at(fd).Read, r, errno, true)
 	return r, errno
 }
 
@@ -169,14 +200,14 @@ func (t *tally) message() uintptr { return uintptr(unsafe.Pointer(&t.msg)) }
 func (t *tally) readv(fd, n int) {
 	t.vector(n)
 	r, errno := t.call(syscall.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&t.iov)), 1, 0, 0, 0)
-	countIO(&t.at(fd).Read, r, errno, true)
+	t.io(&t.at(fd).Read, r, errno, true)
 }
 
 //go:nosplit
 //go:norace
 func (t *tally) recv(fd, n, flags int) (int, syscall.Errno) {
 	r, errno := t.call(syscall.SYS_RECVFROM, uintptr(fd), t.address(), uintptr(n), uintptr(flags), 0, 0)
-	countIO(&t.at(fd).Read, r, errno, flags&syscall.MSG_PEEK == 0)
+	t.io(&t.at(fd).Read, r, errno, flags&syscall.MSG_PEEK == 0)
 	return r, errno
 }
 
@@ -185,14 +216,14 @@ func (t *tally) recv(fd, n, flags int) (int, syscall.Errno) {
 func (t *tally) recvmsg(fd, n, flags int) {
 	t.vector(n)
 	r, errno := t.call(syscall.SYS_RECVMSG, uintptr(fd), t.message(), uintptr(flags), 0, 0, 0)
-	countIO(&t.at(fd).Read, r, errno, flags&syscall.MSG_PEEK == 0)
+	t.io(&t.at(fd).Read, r, errno, flags&syscall.MSG_PEEK == 0)
 }
 
 //go:nosplit
 //go:norace
 func (t *tally) write(fd, n int) (int, syscall.Errno) {
 	r, errno := t.call(syscall.SYS_WRITE, uintptr(fd), t.address(), uintptr(n), 0, 0, 0)
-	countIO(&t.at(fd).Write, r, errno, true)
+	t.io(&t.at(fd).Write, r, errno, true)
 	return r, errno
 }
 
@@ -201,7 +232,7 @@ func (t *tally) write(fd, n int) (int, syscall.Errno) {
 func (t *tally) writev(fd, n int) {
 	t.vector(n)
 	r, errno := t.call(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&t.iov)), 1, 0, 0, 0)
-	countIO(&t.at(fd).Write, r, errno, true)
+	t.io(&t.at(fd).Write, r, errno, true)
 }
 
 //go:nosplit
@@ -209,7 +240,7 @@ func (t *tally) writev(fd, n int) {
 func (t *tally) send(fd, n, flags int) (int, syscall.Errno) {
 	r, errno := t.call(syscall.SYS_SENDTO, uintptr(fd), t.address(), uintptr(n),
 		uintptr(flags|syscall.MSG_NOSIGNAL), 0, 0)
-	countIO(&t.at(fd).Write, r, errno, true)
+	t.io(&t.at(fd).Write, r, errno, true)
 	return r, errno
 }
 
@@ -218,7 +249,7 @@ func (t *tally) send(fd, n, flags int) (int, syscall.Errno) {
 func (t *tally) sendmsg(fd, n int) {
 	t.vector(n)
 	r, errno := t.call(syscall.SYS_SENDMSG, uintptr(fd), t.message(), syscall.MSG_NOSIGNAL, 0, 0, 0)
-	countIO(&t.at(fd).Write, r, errno, true)
+	t.io(&t.at(fd).Write, r, errno, true)
 }
 
 //go:nosplit
@@ -226,7 +257,7 @@ func (t *tally) sendmsg(fd, n int) {
 func (t *tally) splice(in, out, n, flags int) {
 	r, errno := t.call(syscall.SYS_SPLICE, uintptr(in), 0, uintptr(out), 0, uintptr(n), uintptr(flags))
 	countIO(&t.at(in).Read, r, errno, true)
-	countIO(&t.at(out).Write, r, errno, true)
+	t.io(&t.at(out).Write, r, errno, true)
 }
 
 //go:nosplit
@@ -236,7 +267,7 @@ func (t *tally) sendfile(out, in, n int) {
 	r, errno := t.call(syscall.SYS_SENDFILE, uintptr(out), uintptr(in), uintptr(unsafe.Pointer(&t.offset)),
 		uintptr(n), 0, 0)
 	countIO(&t.at(in).Read, r, errno, true)
-	countIO(&t.at(out).Write, r, errno, true)
+	t.io(&t.at(out).Write, r, errno, true)
 }
 
 //go:nosplit
@@ -248,6 +279,7 @@ func (t *tally) accept(fd int, nr uintptr) int {
 		return -1
 	}
 	t.at(fd).Accepts++
+	t.Progress++
 	return r
 }
 
@@ -266,13 +298,18 @@ func (t *tally) connect(fd int, to *syscall.RawSockaddrInet4) syscall.Errno {
 	_, errno := t.call(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(to)), unsafe.Sizeof(*to),
 		0, 0, 0)
 	t.at(fd).Connects++
+	if errno == 0 {
+		t.Progress++
+	}
 	return errno
 }
 
 //go:nosplit
 //go:norace
 func (t *tally) close(fd int) {
-	_, _ = t.call(syscall.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
+	if _, errno := t.call(syscall.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0); errno == 0 {
+		t.Progress++
+	}
 	t.at(fd).Closes++
 }
 
@@ -421,4 +458,123 @@ func (t *tally) epollPwait2(set, most int, timeout *syscall.Timespec) int {
 //go:norace
 func (t *tally) epollPwait2Fault(set int) int {
 	return t.wait(sysEpollPwait2, set, 1, 8, evidence.TimeoutUnknown)
+}
+
+// readAt reads from the start of a file in every way that takes a position.
+//
+//go:nosplit
+//go:norace
+func (t *tally) readAt(fd, n int) {
+	r, errno := t.call(syscall.SYS_PREAD64, uintptr(fd), t.address(), uintptr(n), 0, 0, 0)
+	t.io(&t.at(fd).Read, r, errno, true)
+	t.vector(n)
+	iov := uintptr(unsafe.Pointer(&t.iov))
+	r, errno = t.call(sysPreadv, uintptr(fd), iov, 1, 0, 0, 0)
+	t.io(&t.at(fd).Read, r, errno, true)
+	r, errno = t.call(sysPreadv2, uintptr(fd), iov, 1, 0, 0, 0)
+	t.io(&t.at(fd).Read, r, errno, true)
+}
+
+// writeAt writes to the start of a file likewise.
+//
+//go:nosplit
+//go:norace
+func (t *tally) writeAt(fd, n int) {
+	r, errno := t.call(syscall.SYS_PWRITE64, uintptr(fd), t.address(), uintptr(n), 0, 0, 0)
+	t.io(&t.at(fd).Write, r, errno, true)
+	t.vector(n)
+	iov := uintptr(unsafe.Pointer(&t.iov))
+	r, errno = t.call(sysPwritev, uintptr(fd), iov, 1, 0, 0, 0)
+	t.io(&t.at(fd).Write, r, errno, true)
+	r, errno = t.call(sysPwritev2, uintptr(fd), iov, 1, 0, 0, 0)
+	t.io(&t.at(fd).Write, r, errno, true)
+}
+
+// copyRange copies within a file.
+//
+//go:nosplit
+//go:norace
+func (t *tally) copyRange(fd, n int) {
+	t.offset = 2048
+	r, errno := t.call(sysCopyRange, uintptr(fd), 0, uintptr(fd), uintptr(unsafe.Pointer(&t.offset)),
+		uintptr(n), 0)
+	countIO(&t.at(fd).Read, r, errno, true)
+	t.io(&t.at(fd).Write, r, errno, true)
+}
+
+// batches prepares two messages of n bytes each.
+//
+//go:nosplit
+//go:norace
+func (t *tally) batches(n int) uintptr {
+	t.vector(n)
+	t.batch[0] = batched{message: t.msg}
+	t.batch[1] = batched{message: t.msg}
+	return uintptr(unsafe.Pointer(&t.batch))
+}
+
+// moved is what two messages moved: the call returned their number.
+//
+//go:nosplit
+//go:norace
+func (t *tally) moved(messages int, errno syscall.Errno) int {
+	if errno != 0 {
+		return messages
+	}
+	n := 0
+	for i := range t.batch[:messages] {
+		n += int(t.batch[i].length)
+	}
+	return n
+}
+
+//go:nosplit
+//go:norace
+func (t *tally) sendmmsg(fd, n int) {
+	r, errno := t.call(sysSendmmsg, uintptr(fd), t.batches(n), 2, syscall.MSG_NOSIGNAL, 0, 0)
+	t.io(&t.at(fd).Write, t.moved(r, errno), errno, true)
+}
+
+//go:nosplit
+//go:norace
+func (t *tally) recvmmsg(fd, n int) {
+	r, errno := t.call(sysRecvmmsg, uintptr(fd), t.batches(n), 2, syscall.MSG_DONTWAIT, 0, 0)
+	t.io(&t.at(fd).Read, t.moved(r, errno), errno, true)
+}
+
+//go:nosplit
+//go:norace
+func (t *tally) tee(in, out, n int) {
+	const nonblock = 2
+	r, errno := t.call(sysTee, uintptr(in), uintptr(out), uintptr(n), nonblock, 0, 0)
+	countIO(&t.at(in).Read, r, errno, false)
+	t.io(&t.at(out).Write, r, errno, true)
+}
+
+//go:nosplit
+//go:norace
+func (t *tally) vmsplice(out, n int) {
+	const nonblock = 2
+	t.vector(n)
+	r, errno := t.call(sysVmsplice, uintptr(out), uintptr(unsafe.Pointer(&t.iov)), 1, nonblock, 0, 0)
+	t.io(&t.at(out).Write, r, errno, true)
+}
+
+// idle makes the calls with which threads pass the time: yields, futexes that nobody waits for, and polls of
+// nothing.
+//
+//go:nosplit
+//go:norace
+func (t *tally) idle() {
+	const wake = 1
+	_, _ = t.call(syscall.SYS_SCHED_YIELD, 0, 0, 0, 0, 0, 0)
+	t.Yields++
+	_, _ = t.call(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&t.scrap)), wake, 1, 0, 0, 0)
+	t.Futexes++
+	_, _ = t.call(syscall.SYS_POLL, 0, 0, 0, 0, 0, 0)
+	t.Polls[evidence.TimeoutZero][evidence.ResultNone]++
+	_, _ = t.call(syscall.SYS_POLL, 0, 0, 1, 0, 0, 0)
+	t.Polls[evidence.TimeoutPositive][evidence.ResultNone]++
+	_, _ = t.call(syscall.SYS_POLL, 8, 1, 0, 0, 0, 0) // EFAULT
+	t.Polls[evidence.TimeoutZero][evidence.ResultError]++
 }

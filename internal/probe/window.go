@@ -162,7 +162,7 @@ func addThreadCalls(t *evidence.Thread, slot *syscallThread) {
 	t.Calls = evidence.Know(slot.Calls)
 	t.Yields, t.Futexes = evidence.Know(slot.Yields), evidence.Know(slot.Futexes)
 	t.Rings, t.Forks = evidence.Know(slot.Rings), evidence.Know(slot.Forks)
-	t.Polls = evidence.Know(evidence.Waits{})
+	t.Polls, t.Progress = evidence.Know(evidence.Waits{}), evidence.Know(slot.Progress)
 }
 
 // addBlind says of which epoll sets events could not be attributed to descriptors.

@@ -136,6 +136,9 @@ type account struct {
 	voluntary   evidence.Observed[uint64]
 	involuntary evidence.Observed[uint64]
 	waitsOn     evidence.Observed[int]
+
+	user   evidence.Observed[time.Duration]
+	system evidence.Observed[time.Duration]
 }
 
 // Read reads all threads of the process. It fails with ErrGone when the process has ended.
@@ -215,6 +218,7 @@ func (s *Scheduler) readThread(directory string) (tid int, a account, ok bool) {
 		return 0, account{}, false
 	}
 	a = account{name: name, state: state, started: started}
+	a.user, a.system = parseTimes(stat)
 	if text, err := s.readFile(base + "schedstat"); err == nil {
 		a.run, a.queued = parseSchedstat(text)
 	}
@@ -263,7 +267,8 @@ func (r *Reading) Since(earlier *Reading) []evidence.Thread {
 		before, ok := earlier.threads[tid]
 		if !ok || before.started != now.started {
 			before = account{run: evidence.Know(time.Duration(0)), queued: evidence.Know(time.Duration(0)),
-				voluntary: evidence.Know(uint64(0)), involuntary: evidence.Know(uint64(0))}
+				voluntary: evidence.Know(uint64(0)), involuntary: evidence.Know(uint64(0)),
+				user: evidence.Know(time.Duration(0)), system: evidence.Know(time.Duration(0))}
 		}
 		threads = append(threads, evidence.Thread{
 			TID:                 tid,
@@ -273,6 +278,8 @@ func (r *Reading) Since(earlier *Reading) []evidence.Thread {
 			VoluntarySwitches:   difference(now.voluntary, before.voluntary),
 			InvoluntarySwitches: difference(now.involuntary, before.involuntary),
 			WaitsOn:             now.waitsOn,
+			User:                difference(now.user, before.user),
+			System:              difference(now.system, before.system),
 		})
 	}
 	for _, tid := range slices.Sorted(maps.Keys(earlier.threads)) {
@@ -310,6 +317,24 @@ func parseStat(text []byte) (name string, state State, started uint64, ok bool) 
 		return "", 0, 0, false
 	}
 	return string(text[open+1 : end]), State(fields[0][0]), started, true
+}
+
+// parseTimes takes the time in the program and in the kernel from /proc/PID/stat: proc_pid_stat(5), fields 14
+// and 15. The kernel divides the exact run time in the proportion of its ticks, and prints whole ticks.
+func parseTimes(text []byte) (user, system evidence.Observed[time.Duration]) {
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 13 {
+		return user, system
+	}
+	times := [2]evidence.Observed[time.Duration]{}
+	for i := range times {
+		n, err := strconv.ParseInt(string(fields[11+i]), 10, 64)
+		if err != nil {
+			return user, system
+		}
+		times[i] = evidence.Know(time.Duration(n) * (time.Second / ticksPerSecond))
+	}
+	return times[0], times[1]
 }
 
 // parseSchedstat takes the time on a CPU and the time waiting for one, in nanoseconds:
