@@ -63,22 +63,16 @@ const (
 	defaultTimeout = 10 * time.Second
 )
 
-// acceptPause is how long a listener rests after an error of accept that may last: out of descriptors, out
-// of memory. Without it the listener would be tried again at once, for ever.
-const acceptPause = 100 * time.Millisecond
-
 // Server answers on the sockets of the runtime API.
 type Server struct {
 	options  Options
 	version  string
 	hostname string
-	maxConn  int
 	timeout  time.Duration
 	pointers pointers
 
-	listeners []listener
+	listeners []*listener
 	running   sync.WaitGroup
-	done      chan struct{}
 
 	mu       sync.Mutex
 	sessions map[uint64]*session
@@ -87,8 +81,10 @@ type Server struct {
 }
 
 // listener is one socket. Its number is its place among the "stats socket" lines, from 1, which dumps show.
+// "stats maxconn" is the limit of each socket, so that connections of one, which those who may only look can
+// open as many of as they like, do not lock out the others.
 type listener struct {
-	net.Listener
+	*limited
 	number int
 	config *config.StatsSocket
 }
@@ -96,12 +92,13 @@ type listener struct {
 // New takes the sockets over. On error they are closed.
 func New(o Options) (*Server, error) {
 	s := &Server{
-		options: o, version: compatibleVersion + o.Version, maxConn: o.Config.Global.StatsMaxConn,
+		options: o, version: compatibleVersion + o.Version,
 		timeout: o.Config.Global.StatsTimeout, pointers: newPointers(o.Config, o.Sockets),
-		done: make(chan struct{}), sessions: map[uint64]*session{},
+		sessions: map[uint64]*session{},
 	}
-	if s.maxConn == 0 {
-		s.maxConn = defaultMaxConn
+	maxConn := o.Config.Global.StatsMaxConn
+	if maxConn == 0 {
+		maxConn = defaultMaxConn
 	}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout
@@ -119,7 +116,8 @@ func New(o Options) (*Server, error) {
 			wrong = append(wrong, fmt.Errorf("%s: stats socket: %w", socket.Config.Position, err))
 			continue
 		}
-		s.listeners = append(s.listeners, listener{l, i + 1, socket.Config})
+		name := "stats socket " + socket.Config.Address.String()
+		s.listeners = append(s.listeners, &listener{limit(l, name, maxConn, o.Alert), i + 1, socket.Config})
 	}
 	if err := errors.Join(wrong...); err != nil {
 		s.Close()
@@ -138,10 +136,7 @@ func (s *Server) Start() {
 // Close closes the sockets and all connections and returns when the last answer has broken off.
 func (s *Server) Close() {
 	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		close(s.done)
-	}
+	s.closed = true
 	for _, c := range s.sessions {
 		c.conn.Close()
 	}
@@ -153,42 +148,24 @@ func (s *Server) Close() {
 }
 
 // accept takes connections until the listener is closed.
-func (s *Server) accept(l listener) {
-	told := false // the operator, of an error that lasts
+func (s *Server) accept(l *listener) {
 	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			told = false
-			s.open(l, conn)
-		case errors.Is(err, net.ErrClosed):
+		conn, err := l.take()
+		if err != nil {
 			return
-		default:
-			if !told {
-				told = true
-				s.alert("stats socket %s: cannot accept, tries again every %v: %v",
-					l.Addr(), acceptPause, err)
-			}
-			select {
-			case <-s.done:
-				return
-			case <-time.After(acceptPause):
-			}
 		}
+		s.open(l, conn)
 	}
 }
 
-// open serves a connection, or refuses it when there are too many.
-func (s *Server) open(l listener, conn net.Conn) {
+// open serves a connection.
+func (s *Server) open(l *listener, conn net.Conn) {
 	c := newSession(s, l, conn)
 	s.mu.Lock()
-	full := len(s.sessions) >= s.maxConn
-	if s.closed || full {
+	if s.closed {
 		s.mu.Unlock()
-		if full {
-			c.refuse()
-		}
 		conn.Close()
+		l.release()
 		return
 	}
 	s.serial++
@@ -206,6 +183,7 @@ func (s *Server) forget(c *session) {
 	s.mu.Lock()
 	delete(s.sessions, c.id)
 	s.mu.Unlock()
+	c.socket.release()
 }
 
 func (s *Server) alert(format string, args ...any) {

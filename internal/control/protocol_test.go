@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -170,26 +169,77 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	}
 }
 
-func TestTooManyConnections(t *testing.T) {
-	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsMaxConn = 2 }})
+// prompts opens that many connections that stay at the prompt.
+func (p *proxy) prompts(level config.Level, n int) []net.Conn {
+	p.t.Helper()
 	var open []net.Conn
-	for range 2 {
-		c := p.admin()
+	for range n {
+		c := dial(p.t, "unix", p.sockets[level])
 		_, err := io.WriteString(c, "prompt\n")
-		must(t, err)
+		must(p.t, err)
 		_, err = io.ReadFull(c, make([]byte, len("\n> ")))
-		must(t, err)
+		must(p.t, err)
 		open = append(open, c)
 	}
-	refused, err := io.ReadAll(p.admin())
+	return open
+}
+
+// As with HAProxy 2.6.12, whose fourth client of "stats maxconn 3" has no answer until one of the three has
+// left, and then that to what it sent at first.
+func TestAClientAboveTheLimitWaitsForItsTurn(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsMaxConn = 2 }})
+	open := p.prompts(config.LevelAdmin, 2)
+	third := p.admin()
+	_, err := io.WriteString(third, "show version\n")
 	must(t, err)
-	if got := string(refused); got != "Too many connections: 'stats maxconn' allows 2.\n\n" {
-		t.Errorf("the third connection was answered %q", got)
+	must(t, third.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	if n, err := third.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("with all places taken, a client is answered %d bytes and %v", n, err)
+	}
+	if n := len(p.control.allSessions()); n != 2 {
+		t.Errorf("%d connections were accepted, two are allowed", n)
 	}
 	open[0].Close()
-	eventually(t, "the place to be free", func() bool { return len(p.control.allSessions()) < 2 })
-	if got := p.ask("show version"); got != versionAnswer {
+	must(t, third.SetDeadline(time.Now().Add(patience)))
+	answer, err := io.ReadAll(third)
+	must(t, err)
+	if got := string(answer); got != versionAnswer {
 		t.Errorf("after one has left, the next is answered %q", got)
+	}
+}
+
+func TestABurstOfClientsIsAnsweredToTheLast(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsMaxConn = 2 }})
+	var clients []net.Conn
+	for range 50 {
+		c := p.admin()
+		_, err := io.WriteString(c, "show version\n")
+		must(t, err)
+		clients = append(clients, c)
+	}
+	for i, c := range clients {
+		if answer, err := io.ReadAll(c); string(answer) != versionAnswer || err != nil {
+			t.Errorf("client %d is answered %q and %v", i+1, answer, err)
+		}
+	}
+}
+
+// In HAProxy all sockets share "stats maxconn".
+func TestUsersDoNotLockOutTheAdmin(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) { c.Global.StatsMaxConn = 2 }})
+	p.prompts(config.LevelUser, 2)
+	if got := p.ask("show version"); got != versionAnswer {
+		t.Errorf("an admin is answered %q", got)
+	}
+}
+
+func TestIdlePromptsMakeRoom(t *testing.T) {
+	p := start(t, setup{change: func(c *config.Config) {
+		c.Global.StatsMaxConn, c.Global.StatsTimeout = 2, 50*time.Millisecond
+	}})
+	p.prompts(config.LevelAdmin, 2)
+	if got := p.ask("show version"); got != versionAnswer {
+		t.Errorf("after the timeout, the next is answered %q", got)
 	}
 }
 
@@ -267,40 +317,5 @@ func TestShutdownOfARuntimeAPISession(t *testing.T) {
 	}
 	if _, err := io.ReadAll(victim); err != nil {
 		t.Errorf("the victim's connection was not closed: %v", err)
-	}
-}
-
-// failing is a listener that has no descriptor for another connection.
-type failing struct {
-	net.Listener
-	calls atomic.Int64
-}
-
-func (f *failing) Accept() (net.Conn, error) {
-	f.calls.Add(1)
-	return nil, syscall.EMFILE
-}
-
-func (f *failing) Addr() net.Addr { return &net.UnixAddr{Name: "/run/api", Net: "unix"} }
-
-func TestAnErrorOfAcceptThatLasts(t *testing.T) {
-	alerts := make(chan string, 100)
-	s := &Server{done: make(chan struct{}), options: Options{Alert: func(m string) { alerts <- m }}}
-	f := &failing{}
-	ended := make(chan struct{})
-	began := time.Now()
-	go func() {
-		s.accept(listener{Listener: f})
-		close(ended)
-	}()
-	eventually(t, "it to be tried again", func() bool { return f.calls.Load() >= 3 })
-	if took := time.Since(began); took < 2*acceptPause {
-		t.Errorf("two more attempts came within %v, there should be %v between them", took, acceptPause)
-	}
-	close(s.done)
-	<-ended
-	const want = "stats socket /run/api: cannot accept, tries again every 100ms: too many open files"
-	if alert := <-alerts; alert != want || len(alerts) > 0 {
-		t.Errorf("the operator was told %q and %d times more, want %q once", alert, len(alerts), want)
 	}
 }

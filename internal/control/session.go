@@ -32,7 +32,7 @@ const (
 type session struct {
 	server  *Server
 	id      uint64 // below 2^32, so never that of a stream
-	socket  listener
+	socket  *listener
 	conn    net.Conn
 	fd      int
 	opened  time.Time
@@ -50,7 +50,7 @@ type session struct {
 	severity severityOutput
 }
 
-func newSession(s *Server, l listener, conn net.Conn) *session {
+func newSession(s *Server, l *listener, conn net.Conn) *session {
 	c := &session{server: s, socket: l, conn: conn, fd: -1, opened: time.Now(), level: l.config.Level}
 	c.timeout.Store(int64(s.timeout))
 	c.in = bufio.NewReaderSize(countingReader{c}, maxLine)
@@ -82,12 +82,6 @@ func (w deadlineWriter) Write(p []byte) (int, error) {
 	n, err := w.conn.Write(p)
 	w.written.Add(uint64(n))
 	return n, err
-}
-
-// refuse tells a client that it is one too many.
-func (c *session) refuse() {
-	fmt.Fprintf(c.out, "Too many connections: 'stats maxconn' allows %d.\n\n", c.server.maxConn)
-	c.out.Flush()
 }
 
 // serve answers lines until the client or the protocol ends the connection. Without a prompt that is when
