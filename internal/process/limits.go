@@ -27,6 +27,9 @@ const mostConns = 1 << 18
 // Defaults of HAProxy for a Config that does not set them.
 const defaultStatsMaxConn = 10
 
+// AdminConns is the limit of connections to the HTTP endpoints: a few people, and a Prometheus or two.
+const AdminConns = 16
+
 // reserve is the number of descriptors that are not for streams.
 func reserve(c *config.Config, workers int) int {
 	n := otherDescriptors + workers*descriptorsPerWorker + runtime.NumCPU()*descriptorsPerCPU
@@ -44,8 +47,11 @@ func reserve(c *config.Config, workers int) int {
 	if stats == 0 {
 		stats = defaultStatsMaxConn
 	}
-	// One connection more is accepted to be refused.
-	return n + len(logs) + len(c.Global.StatsSockets) + stats + 1
+	if c.Global.Whyspin.Admin.Kind != config.AddressNone {
+		n += 1 + AdminConns
+	}
+	// "stats maxconn" is the limit of each socket.
+	return n + len(logs) + len(c.Global.StatsSockets)*(1+stats)
 }
 
 // descriptorLimit is the kernel's limit of descriptors: its value now, and the attempt to raise it.

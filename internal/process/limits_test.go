@@ -70,6 +70,22 @@ func TestConnectionsFitDescriptors(t *testing.T) {
 	}
 }
 
+// What can be opened from outside is counted, or those who open it starve the proxy.
+func TestDescriptorsOfTheControlPlaneAreReserved(t *testing.T) {
+	plain := newConfig()
+	before := reserve(plain, 1)
+	plain.Global.StatsSockets = make([]config.StatsSocket, 2)
+	plain.Global.StatsMaxConn = 7
+	if n := reserve(plain, 1) - before; n != 2+2*7 {
+		t.Errorf("two stats sockets with 7 connections each need %d descriptors, want %d", n, 2+2*7)
+	}
+	before = reserve(plain, 1)
+	plain.Global.Whyspin.Admin = config.Address{Kind: config.AddressUnix, Path: "/run/admin"}
+	if n := reserve(plain, 1) - before; n != 1+AdminConns {
+		t.Errorf("the HTTP endpoints need %d descriptors, want %d", n, 1+AdminConns)
+	}
+}
+
 // capResource is CAP_SYS_RESOURCE, which allows to raise a hard limit.
 const capResource = 24
 
