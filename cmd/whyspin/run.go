@@ -250,7 +250,9 @@ func (p *service) startAdmin() {
 		return
 	}
 	p.admin = control.NewAdmin(control.AdminOptions{
-		Engine: p.engine, Listener: p.prepared.Admin, Users: p.users, Findings: p.supervisor.Counts,
+		Engine: p.engine, Listener: p.prepared.Admin, Name: p.config.Global.Whyspin.Admin.String(),
+		MaxConns: process.AdminConns, Users: p.users, Findings: p.supervisor.Counts,
+		Alert: func(message string) { p.note(accesslog.Alert, "%s", message) },
 		Diagnose: func(ctx context.Context, window time.Duration) ([]byte, error) {
 			d, err := p.supervisor.Diagnose(ctx, window)
 			if err != nil {

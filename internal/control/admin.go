@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -23,14 +24,19 @@ import (
 // AdminOptions say what the HTTP endpoints serve.
 type AdminOptions struct {
 	Engine *engine.Engine
-	// Listener is the open socket; the Admin owns it from NewAdmin on.
+	// Listener is the open socket, Name what the configuration calls it. The Admin owns it from NewAdmin on.
 	Listener net.Listener
+	Name     string
+	// MaxConns is the limit of connections, for which the process has kept descriptors back.
+	MaxConns int
 	// Users are the accounts for basic authentication; without any, everybody may.
 	Users Users
 	// Diagnose makes one diagnosis of this process over a window and returns it as JSON.
 	Diagnose func(ctx context.Context, window time.Duration) ([]byte, error)
 	// Findings is the number of findings so far by class; nil: none.
 	Findings func() map[string]uint64
+	// Alert takes a message for the operator; it must not block. nil drops them.
+	Alert func(message string)
 }
 
 // Admin serves /metrics, /diagnose and /debug/pprof/.
@@ -40,18 +46,22 @@ type Admin struct {
 	done     chan struct{}
 }
 
-// The limits of the HTTP endpoints: a client that sends slowly holds a goroutine no longer than this, and
-// requests are small.
+// The limits of the HTTP endpoints. Who asks is known only when the request is there, so everybody can take
+// a connection: one without a request goes soon, and after a refusal it does not stay.
 const (
-	adminHeaderTimeout = 5 * time.Second
-	adminIdleTimeout   = time.Minute
-	adminMaxHeader     = 16 << 10
+	adminReadTimeout  = 5 * time.Second // for a whole request, from the accept or from its first byte on
+	adminIdleTimeout  = 10 * time.Second
+	adminWriteTimeout = 10 * time.Second // for an answer, besides the time that the request says it may take
+	adminMaxHeader    = 16 << 10
 )
 
-// The windows that /diagnose?seconds=N takes.
+// The windows that /diagnose?seconds=N takes, and the times that the longest page takes: a profile, whose
+// default is that of net/http/pprof.
 const (
-	adminWindow    = 2 * time.Second
-	adminMaxWindow = time.Minute
+	adminWindow     = 2 * time.Second
+	adminMaxWindow  = time.Minute
+	adminProfile    = 30 * time.Second
+	adminMaxProfile = 10 * time.Minute
 )
 
 // NewAdmin makes the endpoints. Start serves them.
@@ -67,11 +77,11 @@ func NewAdmin(o AdminOptions) *Admin {
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return &Admin{
-		listener: o.Listener, done: make(chan struct{}),
+		listener: limit(o.Listener, "whyspin.admin "+o.Name, o.MaxConns, o.Alert), done: make(chan struct{}),
 		server: &http.Server{
-			Handler: o.Users.require(mux), ReadHeaderTimeout: adminHeaderTimeout,
-			IdleTimeout:    adminIdleTimeout,
-			MaxHeaderBytes: adminMaxHeader,
+			Handler: o.Users.require(patient(mux)), ReadTimeout: adminReadTimeout,
+			IdleTimeout: adminIdleTimeout, WriteTimeout: adminWriteTimeout, MaxHeaderBytes: adminMaxHeader,
+			ErrorLog: log.New(alertWriter{o.Alert}, "", 0),
 		},
 	}
 }
@@ -89,6 +99,43 @@ func (a *Admin) Start() {
 func (a *Admin) Close() {
 	_ = a.server.Close()
 	<-a.done
+}
+
+// alertWriter makes an alert of what the HTTP server logs: one line, whatever stack comes with it.
+type alertWriter struct{ alert func(string) }
+
+func (w alertWriter) Write(p []byte) (int, error) {
+	if w.alert != nil {
+		w.alert("whyspin.admin: " + strings.Join(strings.Fields(string(p)), " "))
+	}
+	return len(p), nil
+}
+
+// patient gives a request the time that it asks for by seconds=N, which is that of a profile at least. The
+// pages of net/http/pprof see to the deadline for writing themselves, but not to that for reading, and a
+// connection on which reading times out is taken for one whose client has gone.
+func patient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		longest := adminProfile
+		// What is no number is for the page to refuse, or to ignore.
+		if d, err := time.ParseDuration(r.URL.Query().Get("seconds") + "s"); err == nil {
+			longest = max(longest, d)
+		}
+		if longest > adminMaxProfile {
+			http.Error(w, fmt.Sprintf("seconds: at most %v", adminMaxProfile.Seconds()),
+				http.StatusBadRequest)
+			return
+		}
+		server := r.Context().Value(http.ServerContextKey).(*http.Server)
+		deadlines, now := http.NewResponseController(w), time.Now()
+		err := errors.Join(deadlines.SetReadDeadline(now.Add(longest+server.ReadTimeout)),
+			deadlines.SetWriteDeadline(now.Add(longest+server.WriteTimeout)))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // diagnose answers /diagnose with the verdict on this process.
@@ -169,6 +216,7 @@ func (u Users) require(next http.Handler) http.Handler {
 		name, password, ok := r.BasicAuth()
 		if !ok || !u.has(sha256.Sum256([]byte(name+":"+password))) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="whyspin"`)
+			w.Header().Set("Connection", "close")
 			http.Error(w, "a user and a password are needed", http.StatusUnauthorized)
 			return
 		}
