@@ -96,7 +96,8 @@ func Correlate(c *evidence.Case) *Diagnosis {
 // rules are the rules in the order in which they are asked: first those that know a stream, which is more
 // than a descriptor, and last the one for what the others leave.
 var rules = []func(*input) []Finding{
-	orphaned, pastDue, repeated, speculative, retryStorm, insideHandler, lockSpin, insideKernel, unexplained,
+	orphaned, pastDue, repeated, speculative, futile, retryStorm, insideHandler, lockSpin, insideKernel,
+	unexplained,
 }
 
 // input is the evidence with what the gate made of it.

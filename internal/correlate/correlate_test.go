@@ -203,7 +203,7 @@ func TestRules(t *testing.T) {
 		{"an end of input again and again is no progress", func(c *evidence.Case) {
 			healthyStream(c)
 			c.Window.Descriptors[1].Read = evidence.IO{Calls: 700_000, Zero: 700_000}
-		}, Spin, "?"},
+		}, Spin, "F3"},
 		{"a write to a closed pipe again and again is no progress", func(c *evidence.Case) {
 			healthyStream(c)
 			c.Window.Descriptors[1].Write = evidence.IO{Calls: 700_000, Pipe: 700_000}

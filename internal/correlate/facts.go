@@ -83,7 +83,7 @@ func (in *input) side(s *evidence.Socket) string {
 		return ""
 	}
 	_, port, ok := cutLast(s.Local, ':')
-	if !ok {
+	if !ok || port == "0" { // of a connection that is over, the kernel has given the port back
 		return ""
 	}
 	listeners := false

@@ -84,6 +84,8 @@ type Function struct {
 	Callers []string
 	// Share is in how many of the thread's samples it was the innermost function.
 	Share float64
+
+	count, of uint64
 }
 
 // Timer is an overdue timer. By how much is not observed when the process says only that it has passed.

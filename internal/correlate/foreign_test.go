@@ -156,6 +156,24 @@ func TestRulesForTheKernelsView(t *testing.T) {
 		}, Healthy, ""},
 		{"attempts with a delay, beside other work", func(c *evidence.Case) { storm(c, 20, 0) }, Healthy, ""},
 
+		{"accept fails again and again, and nobody asks the kernel between", func(c *evidence.Case) {
+			runtimeHides(c)
+			suspect(c).AcceptErrors = 90_000
+		}, Spin, "F5"},
+		{"an end of input again and again, and nobody asks the kernel between", func(c *evidence.Case) {
+			runtimeHides(c)
+			suspect(c).Read = evidence.IO{Calls: 90_000, Zero: 90_000}
+		}, Spin, "F3"},
+		{"a herd of threads at a listener (L9)", func(c *evidence.Case) {
+			runtimeHides(c)
+			suspect(c).AcceptErrors, suspect(c).Accepts = 90_000, 6000
+			suspect(c).Deliveries = []evidence.Delivery{{Mask: in, Count: 96_000}}
+		}, Healthy, ""},
+		{"EAGAIN that ends each burst (L8)", func(c *evidence.Case) {
+			runtimeHides(c)
+			suspect(c).Read = evidence.IO{Calls: 180_000, Bytes: 90_000_000, Again: 90_000}
+		}, Healthy, ""},
+
 		{"no wait, no call, and a set that nobody waits on", handler, Boundary, "B1"},
 		{"the same in a thread that is none of the event loops", func(c *evidence.Case) {
 			handler(c)
@@ -202,6 +220,18 @@ func storm(c *evidence.Case, connects, established uint64) {
 	c.Window.Destinations = []evidence.Destination{{
 		Address: "192.0.2.9:25", Connects: connects, Established: evidence.Know(established),
 	}}
+}
+
+// runtimeHides has two threads take turns, as those of a runtime do, neither of which waits.
+func runtimeHides(c *evidence.Case) {
+	t := &c.Window.Threads[0]
+	t.Sets, t.Run, t.VoluntarySwitches = nil, evidence.Know(time.Second), evidence.Know[uint64](300)
+	other := *t
+	other.TID = 4713
+	idle := evidence.Thread{TID: 4714, Run: evidence.Know(time.Duration(0)),
+		Queued: evidence.Know(time.Duration(0)), WaitsOn: evidence.Know(5)}
+	c.Window.Threads = append(c.Window.Threads, other, idle)
+	suspect(c).Row, suspect(c).EpollFD = 0, -1
 }
 
 // handler has the thread compute and never come back to a wait.

@@ -12,8 +12,6 @@ const (
 	// maxFunctions is how many functions a finding names, maxCallers how many callers of each.
 	maxFunctions = 3
 	maxCallers   = 4
-	// leastSamples is how many samples of a thread it takes to speak of shares.
-	leastSamples = 10
 )
 
 // addFunctions adds in which functions the threads concerned were found.
@@ -24,11 +22,11 @@ func (in *input) addFunctions(f *Finding) {
 	}
 	f.Functions = functionsOf(in.Window.Samples, f.threads)
 	if len(f.Functions) == 0 {
-		f.Unknown = append(f.Unknown, "the functions in which it spends its time: too few samples")
+		f.Unknown = append(f.Unknown, "the functions in which it spends its time: no sample was taken of it")
 		return
 	}
 	for _, v := range f.Functions {
-		text := fmt.Sprintf("%.0f %% of the samples are in %s", 100*v.Share, v.Name)
+		text := fmt.Sprintf("samples of %d are in %s", v.of, v.Name)
 		for i, c := range v.Callers {
 			if i == 0 {
 				text += ", called by "
@@ -37,7 +35,7 @@ func (in *input) addFunctions(f *Finding) {
 			}
 			text += c
 		}
-		f.add(Fact{Text: text, Source: sourceSamples})
+		f.add(Fact{Text: text, Count: evidence.Know(v.count), Source: sourceSamples})
 	}
 }
 
@@ -72,12 +70,9 @@ func functionsOf(s *evidence.Samples, tids []int) []Function {
 			t.most, t.stack = stack.Count, frames
 		}
 	}
-	if total < leastSamples {
-		return nil
-	}
 	var found []Function
 	for name, t := range byName {
-		v := Function{Name: name, Share: float64(t.count) / float64(total)}
+		v := Function{Name: name, Share: share(t.count, total), count: t.count, of: total}
 		for _, frame := range t.stack[1:min(len(t.stack), 1+maxCallers)] {
 			v.Callers = append(v.Callers, frameName(frame))
 		}

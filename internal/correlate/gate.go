@@ -16,8 +16,10 @@ const (
 	// processes it was about 500, on busy healthy ones well below 1 (about 380 calls were made per wait).
 	waitsPerProgress = 10
 	// nearlyAwake bounds the share of the window asleep of a thread that did not sleep in any of its waits:
-	// what is left is the lag of the scheduler's sums.
-	nearlyAwake = 0.1
+	// what is left is the lag of the scheduler's sums, for the time that a thread waits for a CPU is added
+	// when it gets it. sleepsPerWait is how often it may have slept elsewhere: once in so many waits.
+	nearlyAwake   = 0.3
+	sleepsPerWait = 100
 	// longestTurn is how much CPU time in the program goes with one wait at most on a thread that spins.
 	// Handlers that compute take longer (look-alikes L4 and L14).
 	longestTurn = time.Millisecond
@@ -37,8 +39,9 @@ type loop struct {
 	sleptUnknown uint64
 	// lost is how many calls the probes could not record, which may have been progress.
 	lost uint64
-	// user is the thread's CPU time in the program.
-	user evidence.Observed[time.Duration]
+	// user is the thread's CPU time in the program, switches how often it slept, wherever.
+	user     evidence.Observed[time.Duration]
+	switches evidence.Observed[uint64]
 	// awake is true exactly when the thread is known to have slept next to nothing; gated when it also got
 	// next to nothing done; blurred when that is what was seen, but too much was lost to say so.
 	awake, gated, blurred bool
@@ -112,7 +115,8 @@ func (t *Thread) judge(l *loop, window time.Duration) {
 	}
 	if asleep, ok := t.Slept.Get(); ok {
 		slept, exact := l.slept.Get()
-		l.awake = asleep < awake || exact && slept == 0 && asleep < nearlyAwake
+		l.awake = asleep < awake ||
+			exact && slept == 0 && asleep < nearlyAwake && l.switches.Or(total)*sleepsPerWait <= total
 	} else {
 		// Without scheduler data: it cannot have slept in waits with a timeout of zero.
 		l.awake = share(l.waits.Timeout(evidence.TimeoutZero), total) > 1-awake
@@ -141,7 +145,7 @@ func loopsOf(c *evidence.Case) []loop {
 				loops = append(loops, loop{
 					tid: t.TID, epollFD: s.FD, waits: s.Waits, slept: s.Slept, source: sourceSyscalls,
 					progress: t.Progress.Or(progressOn(c.Window, s.FD)), user: t.User,
-					lost: lostCalls(&c.Window.Losses),
+					switches: t.VoluntarySwitches, lost: lostCalls(&c.Window.Losses),
 				})
 			}
 		}

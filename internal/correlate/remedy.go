@@ -43,14 +43,20 @@ func (in *input) readyRemedy(f *Finding, r *repeat) string {
 	}
 	switch {
 	case f.Class == F5:
-		return fmt.Sprintf("see whether it is out of descriptors (ls /proc/%d/fd | wc -l; its limit is in"+
-			" /proc/%d/limits); then raise that: prlimit --pid %d --nofile=N", in.Process.PID, in.Process.PID,
-			in.Process.PID)
+		return in.acceptRemedy()
 	case r.socket.Kind == "tcp" && r.socket.Remote != "" && f.Class != F6:
 		return fmt.Sprintf("have %s end that connection, which may end the spin; otherwise restart the"+
 			" process when its other work allows (gcore %d keeps its state)", r.socket.Remote, in.Process.PID)
 	}
 	return in.restart()
+}
+
+// acceptRemedy is what to do when nothing is accepted: mostly it is out of descriptors, which can be mended
+// while it runs.
+func (in *input) acceptRemedy() string {
+	return fmt.Sprintf("see whether it is out of descriptors (ls /proc/%d/fd | wc -l; its limit is in"+
+		" /proc/%d/limits); then raise that: prlimit --pid %d --nofile=N", in.Process.PID, in.Process.PID,
+		in.Process.PID)
 }
 
 // socatAddress writes the address of a socket as socat takes it, quoted for a shell where that is needed.

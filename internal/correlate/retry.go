@@ -26,8 +26,8 @@ func retryStorm(in *input) []Finding {
 	for i := range in.Window.Descriptors {
 		accepts += in.Window.Descriptors[i].Accepts
 	}
-	threads := in.awakeThreads()
-	if len(threads) == 0 {
+	threads, awake := in.awakeThreads()
+	if !awake {
 		return nil
 	}
 	var found []Finding
@@ -65,18 +65,6 @@ func retryStorm(in *input) []Finding {
 		found = append(found, f)
 	}
 	return found
-}
-
-// awakeThreads returns the threads that slept next to nothing.
-func (in *input) awakeThreads() []int {
-	var tids []int
-	for i := range in.Window.Threads {
-		t := &in.Window.Threads[i]
-		if slept, ok := t.Blocked(in.Window.Length()).Get(); ok && slept < awake {
-			tids = append(tids, t.TID)
-		}
-	}
-	return tids
 }
 
 // bytesMoved reports whether more bytes were moved than a few replies.
