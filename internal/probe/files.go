@@ -89,7 +89,10 @@ type fileTable struct {
 	registrations []filesRegistrationRecord
 	// ready is what the process's own epoll sets have on their ready lists.
 	ready []filesRegistrationRecord
-	sets  map[uint64]int // the descriptor of each epoll set by the name it has in this pass
+	// byProc is true exactly when the table is from /proc; unknown says what could then not be read.
+	byProc  bool
+	unknown []string
+	sets    map[uint64]int // the descriptor of each epoll set by the name it has in this pass
 }
 
 // noDescriptor stands where a file has no number in the process.

@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/sys"
 	"github.com/whyspin/whyspin/internal/target"
 )
 
@@ -43,8 +44,9 @@ type Options struct {
 	// Samples is true to prepare for samples, which BeginSampling takes: a perf event for each CPU.
 	Samples bool
 
-	// only makes every hook of the counter fail but this; for tests.
-	only string
+	// only makes every hook of the counter fail but this, procOnly the iterator over descriptors; for tests.
+	only     string
+	procOnly bool
 }
 
 // ErrClosed is the error of a Probe after Close.
@@ -60,6 +62,8 @@ type Probe struct {
 	pid  int
 	tgid uint32 // in the machine's own pid namespace
 	isGo evidence.Observed[bool]
+	// procOnly makes the descriptors come from /proc though the iterator loaded; for tests.
+	procOnly bool
 
 	mu        sync.Mutex
 	closed    bool
@@ -88,7 +92,7 @@ const (
 // Load loads every program and map for one process and attaches nothing. It fails only when the process
 // does not exist or nothing at all can be seen of it; what is missing otherwise is in the Plan.
 func Load(o Options) (*Probe, error) {
-	p := &Probe{pid: o.PID, direct: map[int]bool{}}
+	p := &Probe{pid: o.PID, direct: map[int]bool{}, procOnly: o.procOnly}
 	for _, fd := range o.DirectSets {
 		p.direct[fd] = true
 	}
@@ -124,7 +128,10 @@ func Load(o Options) (*Probe, error) {
 		p.counter, p.hooks = loadCounter(tableSize(o), level, cache)
 		p.restrict(o.only)
 	}
-	p.signals = newSignals(resets, outgoing, files, threads)
+	if o.procOnly {
+		files = &HookError{Doing: loading, Hook: hookFiles, Reason: "not wanted"}
+	}
+	p.signals = newSignals(resets, outgoing, files, threads, readableProc(o.PID))
 	if o.Samples {
 		p.loadSampler(o.PID, cache)
 	}
@@ -136,7 +143,7 @@ func Load(o Options) (*Probe, error) {
 	return p, nil
 }
 
-func newSignals(resets, outgoing, files, threads error) []*Signal {
+func newSignals(resets, outgoing, files, threads, proc error) []*Signal {
 	return []*Signal{
 		{
 			Name:    signalResets,
@@ -149,9 +156,10 @@ func newSignals(resets, outgoing, files, threads error) []*Signal {
 			Tries:   []Try{{Hook: "tp_btf", On: hookOutgoing, Err: outgoing}},
 			Missing: "resets on connections that the process makes from now on are not seen",
 		}, {
-			Name:    signalFiles,
-			Shows:   "descriptors, sockets with their queues, epoll registrations and ready lists",
-			Tries:   []Try{{Hook: "iter", On: "task_file", Err: files}},
+			Name:  signalFiles,
+			Shows: "descriptors, sockets with their queues, epoll registrations and ready lists",
+			Tries: []Try{{Hook: "iter", On: "task_file", Err: files},
+				{Hook: "proc", On: "fd, fdinfo", Err: proc}},
 			Missing: "what the descriptors are, and what the epoll sets hold, is not seen",
 		}, {
 			Name:    signalThreads,
@@ -160,6 +168,22 @@ func newSignals(resets, outgoing, files, threads error) []*Signal {
 			Missing: "whether the threads sleep is not seen",
 		},
 	}
+}
+
+// readableProc returns why the descriptors of a process cannot be read from /proc, nil when they can.
+func readableProc(pid int) error {
+	directory, err := target.Directory(pid)
+	if err == nil {
+		_, err = os.ReadDir(filepath.Join(directory, "fd"))
+	}
+	if err == nil {
+		return nil
+	}
+	reason := err.Error()
+	if errors.Is(err, os.ErrPermission) && !sys.HasCapability(sys.CapPtrace) {
+		reason += ": this process lacks CAP_SYS_PTRACE"
+	}
+	return &HookError{Doing: opening, Hook: hookProc, Reason: reason, cause: err}
 }
 
 // restrict makes every hook of the counter but one fail.
@@ -322,7 +346,7 @@ func (p *Probe) WatchResets() error {
 			return resets
 		}
 	}
-	if p.reader == nil || !p.available(signalFiles) {
+	if !p.iterates() {
 		return nil // every window and Resets say that existing sockets are not marked
 	}
 	if _, err := p.readFiles(); err != nil {
@@ -340,16 +364,28 @@ func (p *Probe) unavailable(name string) error {
 	return fmt.Errorf("the signal %q is not to be had", name)
 }
 
-// readFiles makes a pass over the descriptors of the process, which also marks its sockets while resets
-// are watched.
+// readFiles looks at the descriptors of the process, which also marks its sockets while resets are watched.
+// Where the iterator cannot be used it asks /proc.
 func (p *Probe) readFiles() (*fileTable, error) {
-	table, err := p.reader.read(p.pid, p.watcher != nil && p.watcher.attached())
+	if !p.available(signalFiles) {
+		return nil, p.unavailable(signalFiles)
+	}
+	var table *fileTable
+	var err error
+	if p.iterates() {
+		table, err = p.reader.read(p.pid, p.watcher != nil && p.watcher.attached())
+	} else {
+		table, err = readProc(p.pid)
+	}
 	if err != nil {
 		return nil, err
 	}
 	p.sets = table.epollSets()
 	return table, nil
 }
+
+// iterates tells whether the iterator over descriptors can be used.
+func (p *Probe) iterates() bool { return p.reader != nil && !p.procOnly }
 
 // MarkListener marks a listening socket of this very process, and so all that it accepts. The descriptor
 // is only used during the call.

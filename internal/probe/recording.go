@@ -92,7 +92,7 @@ func (r *Recording) declareSets() {
 	for fd := range p.direct {
 		p.counter.declareDirect(fd)
 	}
-	if len(p.direct) > 0 || p.reader == nil {
+	if len(p.direct) > 0 || !p.available(signalFiles) {
 		return
 	}
 	table, err := p.readFiles()

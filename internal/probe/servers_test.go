@@ -158,8 +158,8 @@ func attributed(t *testing.T, w *evidence.Window, direct bool) {
 		t.Errorf("%d events and %d accepted connections: too few to have been under load", events, accepts)
 	}
 	if delivered != events || lost != 0 || w.Losses.Any() {
-		t.Errorf("%d of %d events are attributed, %d said not to be; losses %+v; unknown %q", delivered, events,
-			lost, w.Losses, w.Unknown)
+		t.Errorf("%d of %d events are attributed, %d said not to be; losses %+v; unknown %q", delivered,
+			events, lost, w.Losses, w.Unknown)
 	}
 	pointers := 0
 	for i := range w.Descriptors {

@@ -48,7 +48,7 @@ func (b *builder) build(after *target.Reading, look bool) {
 }
 
 func (b *builder) readTable() {
-	if b.p.reader == nil {
+	if !b.p.available(signalFiles) {
 		return
 	}
 	table, err := b.p.readFiles()
@@ -62,6 +62,10 @@ func (b *builder) readTable() {
 	}
 	b.table = table
 	b.w.Hooks.Files = evidence.Know("iter")
+	if table.byProc {
+		b.w.Hooks.Files = evidence.Know("proc")
+		b.w.Unknown = append(b.w.Unknown, table.unknown...)
+	}
 	for _, fd := range table.ioURing() {
 		b.unknown("descriptor %d is an io_uring: what the process does through it is not seen", fd)
 	}
@@ -227,7 +231,7 @@ func (b *builder) addResets() {
 	if n := w.drained - b.r.drained; n > maxRecentResets {
 		b.w.Losses.RingDrops += n - maxRecentResets
 	}
-	if !b.p.available(signalFiles) {
+	if !b.p.iterates() {
 		b.unknown("resets on sockets that existed before the watch began are not seen")
 	}
 }
