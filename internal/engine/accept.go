@@ -48,6 +48,7 @@ func (w *worker) accept(l *listener) {
 			w.stats.accepted++
 			l.accepted.Add(1)
 			w.place(message{kind: messageAccepted, fd: fd, peer: peer, listener: l})
+			w.makeVisit()
 			continue
 		}
 		w.engine.dismiss(l)

@@ -11,53 +11,80 @@ import (
 	"github.com/whyspin/whyspin/internal/stream"
 )
 
-// lock takes the worker's lock for the worker itself, after whoever of the control plane waits for it.
-func (w *worker) lock() {
-	if w.wanted.Load() > 0 {
-		w.turn.Lock()
-		//lint:ignore SA2001 the lock is only waited for
-		w.turn.Unlock()
-	}
-	w.mu.Lock()
+// visit is a look of the control plane at a worker that is in a turn: the worker itself makes it, at the
+// next place in its turn where everything is in order.
+type visit struct {
+	look func()
+	done chan struct{}
 }
 
-// lockPatience is how long the control plane waits for a worker's lock. A turn lasts microseconds to a few
-// milliseconds; a worker that keeps its lock longer is stuck in a handler.
-const lockPatience = 50 * time.Millisecond
-
-// A turn is mostly shorter than lockSpin; a worker that is still in one after that is looked at every
-// lockPoll.
+// The control plane waits for a worker in a turn visitWaits times visitWait. A worker looks for visits after
+// every pass of a stream, which takes it well under a millisecond, so one that does not get there is stuck in
+// a handler. The time is cut into pieces because the machine may stop the whole process for longer than all
+// of them together (a CPU quota): that ends one piece, and the worker has the others.
 const (
-	lockSpin = 200 * time.Microsecond
-	lockPoll = 100 * time.Microsecond
+	visitWait  = 5 * time.Millisecond
+	visitWaits = 10
 )
 
-// locked runs f with the worker's lock held, between two turns of the worker, and reports whether it could:
-// false means that the worker did not come back to its loop in time. f must be short: less than a
-// millisecond.
+// locked runs f while the worker does nothing else, and reports whether it could: false means that the
+// worker did not come back to its loop in time. A worker that waits is visited here, under its lock; one
+// that is in a turn makes the visit itself. f must be short, less than a millisecond, and must change
+// nothing.
 func (w *worker) locked(f func()) bool {
-	w.wanted.Add(1)
-	w.turn.Lock()
-	got := w.mu.TryLock()
-	for began := w.kernel.Now(); !got; got = w.mu.TryLock() {
-		waited := w.kernel.Now().Sub(began)
-		if waited > lockPatience {
-			break
-		}
-		if waited < lockSpin {
-			runtime.Gosched()
-		} else {
-			time.Sleep(lockPoll)
+	w.visitors.Lock()
+	defer w.visitors.Unlock()
+	if w.mu.TryLock() {
+		defer w.mu.Unlock()
+		f()
+		return true
+	}
+	v := &visit{look: f, done: make(chan struct{})}
+	w.visit.Store(v)
+	if w.mu.TryLock() {
+		// The turn was over before the worker could see the visit, or the visit is made already.
+		defer w.mu.Unlock()
+		w.makeVisit()
+		return true
+	}
+	piece := time.NewTimer(visitWait)
+	defer piece.Stop()
+	for range visitWaits {
+		select {
+		case <-v.done:
+			return true
+		case <-piece.C:
+			piece.Reset(visitWait)
 		}
 	}
-	w.turn.Unlock()
-	w.wanted.Add(-1)
-	if !got {
+	if w.visit.CompareAndSwap(v, nil) {
 		return false
 	}
-	defer w.mu.Unlock()
-	f()
+	<-v.done
 	return true
+}
+
+// makeVisit makes the visit that waits, if one does. The lock is held, and the worker's structures are in
+// order.
+func (w *worker) makeVisit() {
+	if w.visit.Load() == nil {
+		return
+	}
+	if v := w.visit.Swap(nil); v != nil {
+		v.look()
+		close(v.done)
+	}
+}
+
+// endTurn lets the lock go. A visit that came too late for makeVisit and too early to find the lock free is
+// made now.
+func (w *worker) endTurn() {
+	w.mu.Unlock()
+	if w.visit.Load() != nil {
+		w.mu.Lock()
+		w.makeVisit()
+		w.mu.Unlock()
+	}
 }
 
 // Kill orders the end of the stream of that id (as printed, "0x..."). It reports whether there is such a

@@ -6,9 +6,10 @@ import (
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
-// pumpBytes is how much one direction of a stream may move in one pass before the other direction and other
-// streams have their turn: four of the largest buffers.
-const pumpBytes = 4 * maxBufferSize
+// pumpBytes is how much one direction of a stream may move in one pass, bytes read and bytes written
+// together, before the other direction and other streams have their turn: one of the largest buffers in and
+// out.
+const pumpBytes = 2 * maxBufferSize
 
 // tinyIO is the size in bytes up to which a call counts as tiny (B4 in the spin catalogue).
 const tinyIO = 16

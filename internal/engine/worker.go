@@ -18,8 +18,10 @@ const (
 	// eventsPerWait is how many events one wait takes at most. More stay with the kernel for the next.
 	eventsPerWait = 256
 	// streamsPerTurn is how many streams run between two waits at most, so that new events and timers are
-	// never held up by a long queue.
+	// never held up by a long queue, and turnTime after how long no further stream runs before the next
+	// wait: enough for several full wakeups of bulk transfers, so that a wait costs next to nothing.
 	streamsPerTurn = 256
+	turnTime       = time.Millisecond
 	// busyWait is the longest wait, in milliseconds, without telling the Go scheduler. A busy worker saves
 	// the cost of leaving and entering the scheduler; an idle one must not hold its place in it, see
 	// EpollWait.
@@ -38,10 +40,10 @@ type worker struct {
 	load   atomic.Int64 // streams, those in the inbox included
 
 	mu sync.Mutex
-	// turn and wanted let the control plane have the lock before the worker takes it again: without them a
-	// worker that never sleeps would win it nearly every time.
-	turn   sync.Mutex
-	wanted atomic.Int32
+	// visit is a look of the control plane that this worker shall make, nil for none; visitors lets in one
+	// at a time.
+	visit    atomic.Pointer[visit]
+	visitors sync.Mutex
 
 	now         ktime.Time
 	events      [eventsPerWait]sys.Event
@@ -155,7 +157,7 @@ func (w *worker) loop(ready chan<- struct{}) {
 // step is one turn of the loop.
 func (w *worker) step() {
 	did := w.wait()
-	w.lock()
+	w.mu.Lock()
 	w.now = w.kernel.Now()
 	w.turnBegan.Store(int64(w.now))
 	w.count(did)
@@ -172,7 +174,7 @@ func (w *worker) step() {
 	w.timeout = w.nextTimeout()
 	w.publish()
 	w.turnBegan.Store(0)
-	w.mu.Unlock()
+	w.endTurn()
 }
 
 // waited is what one wait was asked and what came of it.
@@ -276,12 +278,15 @@ func (w *worker) enqueue(c *conn, cause stream.Cause) {
 }
 
 // runStreams runs the streams that were due when the turn began. What becomes due meanwhile waits for the
-// next turn, after a look at events and timers.
+// next turn, after a look at events and timers. Every stream finds the time as it is when it runs: a deadline
+// that counted from the start of a long turn would pass early by its length.
 func (w *worker) runStreams() {
-	n := min(len(w.queue), streamsPerTurn)
-	for _, c := range w.queue[:n] {
+	began, due, n := w.now, min(len(w.queue), streamsPerTurn), 0
+	for ; n < due && w.now.Sub(began) <= turnTime; n++ {
+		c := w.queue[n]
 		c.due = false
 		w.run(c)
+		w.now = w.kernel.Now()
 	}
 	rest := copy(w.queue, w.queue[n:])
 	clear(w.queue[rest:])
