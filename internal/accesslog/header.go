@@ -17,12 +17,21 @@ type formatter struct {
 func (f *formatter) line(t *target, tag string, pid int, level Level, at time.Time) []byte {
 	b := t.header(f.buffer[:0], tag, pid, level, at)
 	b = append(b, f.body...)
-	if len(b) > t.maxLen {
-		b = b[:t.maxLen]
+	most := t.maxLen
+	if t.countsNewline() {
+		most--
+	}
+	if len(b) > most {
+		b = b[:most]
 	}
 	f.buffer = append(b, '\n')
 	return f.buffer
 }
+
+// countsNewline reports whether the line end counts towards the target's length. HAProxy 2.6 counts it in
+// the format raw and in what goes to a descriptor; a datagram with a header is one byte longer than "len"
+// says.
+func (t *target) countsNewline() bool { return t.format == config.LogRaw || t.descriptor }
 
 // Time stamps of the header formats; local time, as in HAProxy.
 const (

@@ -122,9 +122,19 @@ func TestHeaders(t *testing.T) {
 
 func TestLinesAreCutAtTheLengthOfTheirTarget(t *testing.T) {
 	f := formatter{body: []byte("0123456789")}
-	got := string(f.line(&target{format: config.LogShort, maxLen: 8}, "tag", 7, Info, accepted))
-	if want := "<6>01234\n"; got != want {
-		t.Errorf("got %q, want %q: the limit counts the header and not the line end", got, want)
+	for _, test := range []struct {
+		name string
+		to   target
+		want string
+	}{
+		{"the header counts", target{format: config.LogShort}, "<6>01234\n"},
+		{"without a header the line end counts", target{format: config.LogRaw}, "0123456\n"},
+		{"on a descriptor it does, too", target{format: config.LogShort, descriptor: true}, "<6>0123\n"},
+	} {
+		test.to.maxLen = 8
+		if got := string(f.line(&test.to, "tag", 7, Info, accepted)); got != test.want {
+			t.Errorf("%s: got %q, HAProxy writes %q", test.name, got, test.want)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ type target struct {
 	facility, maxLen   int
 	maxLevel, minLevel Level
 	hostname           string
+	descriptor         bool // the outlet is one
 	outlet             outlet
 }
 
@@ -78,6 +79,7 @@ func (l *Logger) openTarget(c *config.LogTarget, hostname string,
 	t := target{
 		format: c.Format, facility: c.Facility, maxLen: c.MaxLen,
 		maxLevel: Level(c.MaxLevel), minLevel: Level(c.MinLevel), hostname: hostname,
+		descriptor: c.Kind == config.LogFD,
 	}
 	if t.maxLen <= 0 {
 		t.maxLen = defaultMaxLen
