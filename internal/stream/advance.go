@@ -299,6 +299,9 @@ func (s *Stream) die(now ktime.Time) {
 		by = 'I'
 	}
 	s.endBy(by)
+	if s.killer == KillAdmin && s.times.Connected.IsSet() && s.ending.By == by {
+		s.ending.During = noPhase
+	}
 	if s.server.state == Queued {
 		s.wants |= LeaveQueue
 	}

@@ -29,7 +29,7 @@ type Ending struct {
 	// exhausted here, I internal error or spin, K killed by the operator.
 	By byte
 	// During is what was going on: R before a server was wanted, Q in the queue, C connecting, D data, L
-	// last data towards the client.
+	// last data towards the client, - nothing worth saying.
 	During byte
 }
 
@@ -40,6 +40,10 @@ func (e Ending) String() string {
 	}
 	return string([]byte{e.By, e.During})
 }
+
+// noPhase stands for a phase that says nothing: HAProxy logs "K-" for a stream that the operator ends once
+// it has reached its server.
+const noPhase = '-'
 
 // endBy records who ended the stream and in which phase, unless that is known already: the first error
 // counts.

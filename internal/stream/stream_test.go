@@ -151,7 +151,7 @@ func TestFoundingFaultMakesAnOrphan(t *testing.T) {
 	// HAProxy ignored the operator's kill here. A kill order is total.
 	st.s.Kill(KillAdmin)
 	st.wake(CauseAdmin, "release-server close-server log end")
-	st.ended("KD")
+	st.ended("K-")
 }
 
 func TestFoundingFaultWithoutTunnelTimeoutIsAnIdleLeak(t *testing.T) {
