@@ -18,7 +18,7 @@ func (w *worker) assign(c *conn) {
 	case b.activeCount() == 0:
 		c.stream.NoServer()
 	default:
-		c.queuePosition = b.queue.Len()
+		c.grantsBefore = b.grants
 		c.queued = b.queue.PushBack(c)
 		c.stream.Enqueued()
 	}
@@ -68,7 +68,8 @@ func (w *worker) freeSlot(s *server) {
 	for i, active := range b.active {
 		if active && b.servers[i] == s && s.hasSlot() && b.queue.Len() > 0 {
 			next = b.queue.Remove(b.queue.Front()).(*conn)
-			next.queued = nil
+			next.leftQueue()
+			b.grants++
 			s.slots++
 		}
 	}
@@ -92,8 +93,16 @@ func (w *worker) leaveQueue(c *conn) {
 	defer b.mu.Unlock()
 	if c.queued != nil {
 		b.queue.Remove(c.queued)
-		c.queued = nil
+		c.leftQueue()
 	}
+}
+
+// leftQueue notes how many streams the queue let go before this one, which is now out of it. Like HAProxy it
+// counts slots that were granted, this one's included whether it came to that or not: those that gave up
+// held up nobody. A stream that was queued several times has the sum. The backend's lock is held.
+func (c *conn) leftQueue() {
+	c.queued = nil
+	c.queuePosition += int(c.backend.grants-c.grantsBefore) + 1
 }
 
 // grant hands a slot that was freed for it to the stream of that id.

@@ -38,7 +38,8 @@ type conn struct {
 	grant     *server // a slot granted and not yet taken
 
 	queued        *list.Element // in the backend's queue; guarded by the backend's lock
-	queuePosition int           // how many were before it when it was queued
+	grantsBefore  uint64        // the backend's grants when it was queued
+	queuePosition int           // as in Record.BackendQueue
 }
 
 // endpoint is one side's connection: what is known of its descriptor.

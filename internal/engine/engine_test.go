@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -212,9 +213,67 @@ func TestQueueHandsSlotsOnInOrder(t *testing.T) {
 		}
 		c.Close()
 	}
-	p.ended(5)
+	// Each one's position is how many the queue has let go, itself included; the first was never queued.
+	var positions []int
+	for _, r := range p.ended(5) {
+		positions = append(positions, r.BackendQueue)
+	}
+	slices.Sort(positions)
+	if want := []int{0, 1, 2, 3, 4}; !slices.Equal(positions, want) {
+		t.Errorf("the positions in the queue are %v, as HAProxy counts they are %v", positions, want)
+	}
 	if taken, queued := p.engine.Slots(); taken != 0 || queued != 0 {
 		t.Errorf("%d slots and %d places in the queue are taken at the end", taken, queued)
+	}
+}
+
+// TestAStreamThatEndsInTheQueueHasWaited: HAProxy 2.6 logs the wait as the queue time ("1001/-1/1000 0 sQ",
+// "107/-1/106 0 CQ", "117/-1/116 0 KQ"), and the position 1 while nobody has left the queue for a server,
+// whoever was before it.
+func TestAStreamThatEndsInTheQueueHasWaited(t *testing.T) {
+	const wait = 90 * time.Second
+	clock := newClock()
+	p := start(t, settings{kernel: clock, workers: 1, change: func(_ *config.Config, p *config.Proxy) {
+		p.Servers[0].MaxConn = 1
+		p.Timeouts.Queue = wait
+		p.Timeouts.Client, p.Timeouts.Server = time.Hour, time.Hour
+	}}, serve(t, greet))
+	p.dial() // takes the slot
+	eventually(t, "the slot to be taken", func() bool { return p.inState(stream.Established) == 1 })
+	leaves := p.dial()
+	for i := range 3 {
+		if i > 0 {
+			p.dial()
+		}
+		eventually(t, "the stream to be queued", func() bool { return p.inState(stream.Queued) == i+1 })
+	}
+	pass := func(d time.Duration, logged int) {
+		clock.now.Add(int64(d))
+		eventually(t, "a stream to be logged", func() bool {
+			clock.Wake(p.engine.workers[0].waker)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.records) == logged
+		})
+	}
+	clock.now.Add(int64(time.Second)) // before the client leaves, so that it has waited
+	leaves.Close()
+	pass(0, 1)
+	for _, v := range p.views() {
+		if v.ServerState == stream.Queued {
+			p.engine.Kill(v.ID, stream.KillAdmin)
+			break
+		}
+	}
+	pass(time.Second, 2)
+	pass(wait, 3)
+	for i, r := range p.records {
+		want := []string{"CQ", "KQ", "sQ"}[i]
+		if r.Ending.String() != want || r.Queue != r.Total || r.Queue < time.Second || r.Connect >= 0 ||
+			r.BackendQueue != 1 {
+			t.Errorf("logged %s, position %d, queue %v, connect %v, total %v; should be %s, position 1",
+				r.Ending, r.BackendQueue, r.Queue, r.Connect, r.Total, want)
+		}
 	}
 }
 

@@ -33,8 +33,9 @@ type Record struct {
 	Front   sys.Address // the address the client connected to, only for RecordConnect
 	Serial  uint64
 
-	// Queue is the time until a server was assigned, Connect the time from there to the connection;
-	// negative when it did not come to that. Total is the stream's whole life.
+	// Queue is the time until a server was assigned, or until the stream ended in the queue, Connect the
+	// time from there to the connection; negative when it did not come to that. Total is the stream's whole
+	// life.
 	Queue, Connect, Total time.Duration
 	// FromClient and ToClient are bytes.
 	FromClient, ToClient uint64
@@ -44,7 +45,8 @@ type Record struct {
 	// The concurrent streams when it ended, itself included: of the process, the frontend, the backend, the
 	// server.
 	ProcessConns, FrontendConns, BackendConns, ServerConns int
-	// ServerQueue and BackendQueue are how many streams were before it when it was queued.
+	// ServerQueue and BackendQueue are how many streams the queue let go while it waited, itself included;
+	// 0 when it never waited.
 	ServerQueue, BackendQueue int
 }
 
@@ -132,7 +134,11 @@ func (w *worker) record(c *conn) *Record {
 	if c.server != nil {
 		r.Server, r.ServerConns = c.server.config, int(c.server.conns.Load())
 	}
-	if times.Assigned.IsSet() {
+	switch {
+	case r.Ending.During == 'Q':
+		// The stream ended in the queue: its wait is all that can be said of its search for a server.
+		r.Queue = r.Total
+	case times.Assigned.IsSet():
 		r.Queue = times.Assigned.Sub(times.Accepted)
 		if times.Connected.IsSet() {
 			r.Connect = times.Connected.Sub(times.Assigned)

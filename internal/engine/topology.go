@@ -31,6 +31,7 @@ type backend struct {
 	order  *balance.RoundRobin
 	active []bool    // per server: takes new streams
 	queue  list.List // of *conn: streams that wait for a slot
+	grants uint64    // slots given to streams of the queue
 }
 
 // server is one server of a backend.

@@ -43,7 +43,6 @@ type StreamView struct {
 	Redispatched      bool
 	Orphaned          bool
 	Due               bool // to run in the worker's next turn
-	QueuePosition     int  // when it was queued
 	Ending            stream.Ending
 }
 
@@ -78,7 +77,7 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		ClientState: s.ClientState(), ServerState: s.ServerState(),
 		Request: s.Request(), Response: s.Response(), Times: s.Times(), Account: s.Account(),
 		Retries: s.Retries(), Redispatched: s.Redispatched(), Orphaned: s.Orphaned(), Due: c.due,
-		QueuePosition: c.queuePosition, Ending: s.Ending(),
+		Ending: s.Ending(),
 	}
 	v.SideTimer, v.SideDeadline = s.SideTimer()
 	v.Deadline, v.Timer = s.Deadline()
