@@ -87,6 +87,7 @@ type listener struct {
 	*limited
 	number int
 	config *config.StatsSocket
+	fd     int
 }
 
 // New takes the sockets over. On error they are closed.
@@ -117,7 +118,9 @@ func New(o Options) (*Server, error) {
 			continue
 		}
 		name := "stats socket " + socket.Config.Address.String()
-		s.listeners = append(s.listeners, &listener{limit(l, name, maxConn, o.Alert), i + 1, socket.Config})
+		s.listeners = append(s.listeners, &listener{
+			limit(l, name, maxConn, o.Alert), i + 1, socket.Config, descriptorOf(l),
+		})
 	}
 	if err := errors.Join(wrong...); err != nil {
 		s.Close()

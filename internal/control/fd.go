@@ -10,11 +10,15 @@ import (
 	"github.com/whyspin/whyspin/internal/stream"
 )
 
-// registered is a line of "show fd": a descriptor, and the workers that have it in their epoll sets. That is
-// one worker, and for listeners, whose view is that of the first, several.
+// registered is a line of "show fd": a descriptor of the engine with the workers that have to do with it,
+// one, and for listeners, whose view is that of the first, several; or a socket of the runtime API, in which
+// the workers have no part.
 type registered struct {
 	engine.DescriptorView
 	workers []int
+	polled  []int // the workers that have it in their epoll sets
+	socket  *listener
+	session *session
 }
 
 // fdWindow is how many descriptor numbers are looked at in one go, so that a dump of very many descriptors
@@ -22,8 +26,11 @@ type registered struct {
 const fdWindow = 4096
 
 func showFD(c *session, args []string) {
-	e := c.server.options.Engine
-	first, last := 0, e.DescriptorLimit()
+	own := c.server.ownDescriptors()
+	first, last := 0, c.server.options.Engine.DescriptorLimit()
+	for _, d := range own {
+		last = max(last, d.FD)
+	}
 	if len(args) > 0 {
 		n, err := strconv.Atoi(args[0])
 		if err != nil || n < 0 {
@@ -37,15 +44,32 @@ func showFD(c *session, args []string) {
 		if len(stuck) > 0 {
 			end = last // a stuck worker is waited for once, and then once more
 		}
-		stuck = c.showFDs(first, end)
+		stuck = c.showFDs(first, end, own)
 		first = end + 1
 	}
 	c.printStuck(stuck)
 }
 
-// showFDs writes the descriptors of the numbers from first to last.
-func (c *session) showFDs(first, last int) []engine.Stuck {
+// ownDescriptors returns the sockets of the runtime API, which HAProxy lists under the frontend GLOBAL.
+func (s *Server) ownDescriptors() []*registered {
 	var all []*registered
+	for _, l := range s.listeners {
+		all = append(all, &registered{DescriptorView: engine.DescriptorView{FD: l.fd}, socket: l})
+	}
+	for _, c := range s.allSessions() {
+		all = append(all, &registered{DescriptorView: engine.DescriptorView{FD: c.fd}, session: c})
+	}
+	return all
+}
+
+// showFDs writes the descriptors of the numbers from first to last, with the runtime API's among them.
+func (c *session) showFDs(first, last int, own []*registered) []engine.Stuck {
+	var all []*registered
+	for _, d := range own {
+		if d.FD >= first && d.FD <= last {
+			all = append(all, d)
+		}
+	}
 	listeners := map[int]*registered{}
 	stuck := c.server.options.Engine.Descriptors(first, last, func(v *engine.DescriptorView) bool {
 		d := listeners[v.FD]
@@ -57,6 +81,9 @@ func (c *session) showFDs(first, last int) []engine.Stuck {
 			listeners[v.FD] = d
 		}
 		d.workers = append(d.workers, v.Worker)
+		if !v.Paused {
+			d.polled = append(d.polled, v.Worker)
+		}
 		return true
 	})
 	slices.SortStableFunc(all, func(a, b *registered) int { return cmp.Compare(a.FD, b.FD) })
@@ -69,34 +96,43 @@ func (c *session) showFDs(first, last int) []engine.Stuck {
 // printDescriptor writes one line in the layout of HAProxy 2.6, for connections followed by our own: the
 // stream and the counters of the descriptor.
 func (c *session) printDescriptor(d *registered) {
-	flags := descriptorFlags(d)
-	mask := threadMask(d.workers...)
+	flags := d.flags()
 	waits := func(bit uint32) string {
 		if flags&bit == 0 {
-			return "0x0"
+			return threadMask()
 		}
-		return mask
+		return threadMask(d.polled...)
 	}
+	fmt.Fprintf(c.out, "%7d : st=0x%06x(%s) ref=0 gid=1 tmask=%s umask=0x0 prmsk=%s pwmsk=%s", d.FD, flags,
+		descriptorLetters(flags), threadMask(d.workers...), waits(fdReadActive), waits(fdWriteActive))
 	role, owner := "connection", null
 	id, _ := parseID(d.Stream)
-	switch d.Kind {
-	case "listener":
+	switch {
+	case d.socket != nil:
+		role, owner = "accept", c.server.pointers.of(d.socket.config)
+	case d.session != nil:
+		owner = pointerOf(d.session.id, partFrontConnection)
+	case d.Kind == "listener":
 		role, owner = "accept", c.server.pointers.of(d.ListenerBind)
-	case "waker":
+	case d.Kind == "waker":
 		role, owner = "waker", c.server.pointers.of("waker")
-	case "client":
+	case d.Kind == "client":
 		owner = pointerOf(id, partFrontConnection)
-	case "server":
+	case d.Kind == "server":
 		owner = pointerOf(id, partBackConnection)
 	}
-	fmt.Fprintf(c.out, "%7d : st=0x%06x(%s) ref=0 gid=1 tmask=%s umask=0x0 prmsk=%s pwmsk=%s",
-		d.FD, flags, descriptorLetters(flags), mask, waits(fdReadActive), waits(fdWriteActive))
 	fmt.Fprintf(c.out, " owner=%s iocb=%s(%s)", owner, c.server.pointers.of(role), role)
-	switch d.Kind {
-	case "listener":
-		fmt.Fprintf(c.out, " l.st=RDY fe=%s fam=%s", d.Frontend.Name, family(d.Local))
+	switch {
+	case d.socket != nil:
+		at := addressOf(d.socket.Addr())
+		fmt.Fprintf(c.out, " l.st=%s fe=GLOBAL fam=%s", d.listenerState(), family(at))
+		c.printPort("lport", at.IP.Port())
+	case d.session != nil:
+		c.printOwnConnection(d.session)
+	case d.Kind == "listener":
+		fmt.Fprintf(c.out, " l.st=%s fe=%s fam=%s", d.listenerState(), d.Frontend.Name, family(d.Local))
 		c.printPort("lport", d.Local.IP.Port())
-	case "client", "server":
+	case d.Kind == "client" || d.Kind == "server":
 		c.printConnection(d, id)
 	}
 	fmt.Fprintln(c.out)
@@ -108,19 +144,39 @@ func (c *session) printPort(key string, port uint16) {
 	}
 }
 
+// listenerState is HAProxy's word for whether a listener accepts: FUL at its own limit, LIM at one that it
+// shares or when it rests, RDY otherwise.
+func (d *registered) listenerState() string {
+	switch {
+	case d.socket != nil && d.socket.full():
+		return "LIM"
+	case d.socket != nil:
+		return "RDY"
+	case d.Full:
+		return "FUL"
+	case d.Limited || len(d.polled) == 0:
+		return "LIM"
+	}
+	return "RDY"
+}
+
+// side is the descriptor as that side of its stream which "show sess all" prints.
+func (d *registered) side() side {
+	return side{
+		end: &engine.EndView{FD: d.FD, Ready: d.Ready}, state: d.State, in: &d.In, out: &d.Out,
+		back: d.Kind == "server", connected: true,
+	}
+}
+
 func (c *session) printConnection(d *registered, id uint64) {
-	flags, back, endpoint, owner := uint32(connectionReady), 0, partFrontEndpoint, " fe="+d.Frontend.Name
-	if d.Kind == "server" {
-		flags |= connectionBack
+	s := d.side()
+	back, endpoint, owner := 0, partFrontEndpoint, " fe="+d.Frontend.Name
+	if s.back {
 		back, endpoint, owner = 1, partBackEndpoint, " sv="+d.Backend.Name+"/"+d.Server.Name
 	}
-	connecting := d.State == stream.Connecting
-	if connecting {
-		flags |= connectionConnecting
-	}
-	fmt.Fprintf(c.out, " back=%d cflg=0x%08x cerr=0 fam=%s", back, flags, family(d.Peer))
+	fmt.Fprintf(c.out, " back=%d cflg=0x%08x cerr=0 fam=%s", back, s.connectionFlags(), family(d.Peer))
 	c.printPort("lport", d.Local.IP.Port())
-	if !connecting {
+	if d.State != stream.Connecting {
 		c.printPort("rport", d.Peer.IP.Port())
 	}
 	fmt.Fprintf(c.out, "%s mux=PASS ctx=%s xprt=RAW", owner, pointerOf(id, endpoint))
@@ -128,19 +184,32 @@ func (c *session) printConnection(d *registered, id uint64) {
 		d.Stream, d.Worker, d.Events, d.Reads, d.Writes)
 }
 
-func descriptorFlags(d *registered) uint32 {
-	flags := readyFlags(d.Ready)
+func (c *session) printOwnConnection(o *session) {
+	client := o.client()
+	fmt.Fprintf(c.out, " back=0 cflg=0x%08x cerr=0 fam=%s", connectionReady, family(client))
+	c.printPort("lport", o.local().IP.Port())
+	c.printPort("rport", client.IP.Port())
+	fmt.Fprintf(c.out, " fe=GLOBAL mux=PASS ctx=%s xprt=RAW stream=%s", pointerOf(o.id, partFrontEndpoint),
+		printID(o.id))
+}
+
+func (d *registered) flags() uint32 {
 	switch {
+	case d.socket != nil && d.socket.full():
+		return fdListener
+	case d.socket != nil:
+		return fdListener | fdReadActive
+	case d.session != nil:
+		return sessionFDFlags
+	case d.Kind == "listener" && len(d.polled) == 0:
+		return fdListener
 	case d.Kind == "listener":
-		flags |= fdReadActive | fdListener
+		return fdListener | fdReadActive
 	case d.Kind == "waker":
-		flags |= fdReadActive
-	case d.State == stream.Connecting:
-		flags |= fdWriteActive
-	case d.State == stream.Established:
-		flags |= fdReadActive
+		return fdReadActive
 	}
-	return flags
+	s := d.side()
+	return s.fdFlags()
 }
 
 // descriptorLetters prints the flags as HAProxy does, in upper case those that are set: cloned, linger risk;

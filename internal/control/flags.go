@@ -109,6 +109,10 @@ const (
 	fdListener    = 0x100000 // a listener
 )
 
+// sessionFDFlags are those of a connection of the runtime API: it is read by a goroutine of its own, which
+// waits unless it writes an answer.
+const sessionFDFlags = fdReadActive | fdWriteReady
+
 // side is one side of a stream with all that its dump needs.
 type side struct {
 	end       *engine.EndView

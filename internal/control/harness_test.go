@@ -104,6 +104,7 @@ type section struct {
 	proxy   config.Proxy
 	servers []string
 	unix    bool // has a second listener on a unix socket
+	maxConn int  // of each listener
 }
 
 // start runs an engine with the sections and a server on unix sockets of every level.
@@ -171,7 +172,7 @@ func (p *proxy) section(s *section, id int, directory string) []engine.Listener 
 	for i, at := range listen {
 		fd, err := sys.Listen(at, sys.ListenOptions{Backlog: 128, UID: -1, GID: -1})
 		must(p.t, err)
-		bind := &config.Bind{ID: i + 1}
+		bind := &config.Bind{ID: i + 1, MaxConn: s.maxConn}
 		front.Binds = append(front.Binds, bind)
 		listeners = append(listeners, engine.Listener{FD: fd, Proxy: front, Bind: bind})
 		name := front.Name

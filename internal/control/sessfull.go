@@ -214,7 +214,7 @@ func (c *session) printSessionFull(o *session) {
 	fmt.Fprintf(c.out, "      co0=%s ctrl=%s xprt=RAW mux=PASS data=STRM target=LISTENER:%s\n",
 		pointerOf(id, partFrontConnection), protocol(client), c.server.pointers.of(o.socket.config))
 	fmt.Fprintf(c.out, "      flags=0x%08x fd=%d fd.state=%02x updt=0 fd.tmask=%s\n",
-		connectionReady, o.fd, fdReadActive|fdWriteReady, threadMask())
+		connectionReady, o.fd, sessionFDFlags, threadMask())
 	fmt.Fprintf(c.out, "  scb=%s flags=0x%08x state=EST endp=APPCTX,%s,0x%08x sub=0\n",
 		pointerOf(id, partBack), sideBack, pointerOf(id, partBackEndpoint), endpointApplet)
 	fmt.Fprintf(c.out, "      app1=%s st0=0 st1=0 st2=0 applet=<CLI> tmask=%s nice=0 calls=%d rate=0"+

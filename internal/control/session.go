@@ -51,16 +51,24 @@ type session struct {
 }
 
 func newSession(s *Server, l *listener, conn net.Conn) *session {
-	c := &session{server: s, socket: l, conn: conn, fd: -1, opened: time.Now(), level: l.config.Level}
+	c := &session{
+		server: s, socket: l, conn: conn, fd: descriptorOf(conn), opened: time.Now(), level: l.config.Level,
+	}
 	c.timeout.Store(int64(s.timeout))
 	c.in = bufio.NewReaderSize(countingReader{c}, maxLine)
 	c.out = bufio.NewWriterSize(deadlineWriter{c}, outputBuffer)
-	if s, ok := conn.(syscall.Conn); ok {
+	return c
+}
+
+// descriptorOf returns the number of the descriptor of a socket, -1 when it is closed already.
+func descriptorOf(socket any) int {
+	number := -1
+	if s, ok := socket.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { c.fd = int(fd) }) // -1 is shown when it is closed already
+			_ = raw.Control(func(fd uintptr) { number = int(fd) }) // its error is that it is closed
 		}
 	}
-	return c
+	return number
 }
 
 // countingReader and deadlineWriter are the connection as the buffers see it.
@@ -200,17 +208,14 @@ func (c *session) failed() bool {
 }
 
 // client returns the client's address, the zero Address for a unix socket.
-func (c *session) client() sys.Address {
-	if a, ok := c.conn.RemoteAddr().(*net.TCPAddr); ok {
-		return sys.Address{IP: unmapped(a.AddrPort())}
-	}
-	return sys.Address{}
-}
+func (c *session) client() sys.Address { return addressOf(c.conn.RemoteAddr()) }
 
 // local returns the address that the client connected to, the zero Address for a unix socket.
-func (c *session) local() sys.Address {
-	if a, ok := c.conn.LocalAddr().(*net.TCPAddr); ok {
-		return sys.Address{IP: unmapped(a.AddrPort())}
+func (c *session) local() sys.Address { return addressOf(c.conn.LocalAddr()) }
+
+func addressOf(a net.Addr) sys.Address {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return sys.Address{IP: unmapped(tcp.AddrPort())}
 	}
 	return sys.Address{}
 }

@@ -186,7 +186,7 @@ func (w *worker) stuckView() Stuck {
 	return s
 }
 
-// DescriptorView is one registered descriptor.
+// DescriptorView is one registered descriptor, or a listener that is paused.
 type DescriptorView struct {
 	FD     int
 	Worker int
@@ -196,15 +196,20 @@ type DescriptorView struct {
 	Events     uint32
 	Ready      string
 	// Stream is the id of the stream it belongs to, empty for none.
-	Stream       string
-	Frontend     *config.Proxy
-	Backend      *config.Proxy
-	Server       *config.Server
-	Local, Peer  sys.Address
-	Reads        uint32
-	Writes       uint32
-	State        stream.SideState
-	Paused       bool // listeners
+	Stream      string
+	Frontend    *config.Proxy
+	Backend     *config.Proxy
+	Server      *config.Server
+	Local, Peer sys.Address
+	Reads       uint32
+	Writes      uint32
+	State       stream.SideState
+	// In is what is read from it and Out what is written to it, for clients and servers.
+	In, Out stream.ChannelView
+	// Paused says of a listener that the worker has taken it out of its epoll set for a while, Full that its
+	// own limit of connections is reached, Limited that another one is: the frontend's or the process's.
+	Paused, Full, Limited bool
+
 	ListenerBind *config.Bind
 	Accepted     uint64
 	Conns        int
@@ -212,7 +217,8 @@ type DescriptorView struct {
 
 var kindNames = [...]string{"none", "waker", "listener", "client", "server"}
 
-// Descriptors calls f with every registered descriptor of the numbers from first to last, in chunks.
+// Descriptors calls f with every registered descriptor and every paused listener of the numbers from first to
+// last, in chunks.
 func (e *Engine) Descriptors(first, last int, f func(*DescriptorView) bool) (stuck []Stuck) {
 	var batch []DescriptorView
 	for _, w := range e.workers {
@@ -220,6 +226,9 @@ func (e *Engine) Descriptors(first, last int, f func(*DescriptorView) bool) (stu
 			batch = batch[:0]
 			from := next
 			got := w.locked(func() {
+				if from == first {
+					batch = w.describePaused(batch, first, last)
+				}
 				end := min(from+streamsPerLock, len(w.descriptors), last+1)
 				for fd := from; fd < end; fd++ {
 					if w.descriptors[fd].kind != kindNone {
@@ -252,9 +261,7 @@ func (w *worker) describe(fd int) DescriptorView {
 		FD: fd, Worker: w.index + 1, Kind: kindNames[d.kind], Generation: d.generation, Events: d.events,
 	}
 	if d.kind == kindListener {
-		l := d.listener
-		v.Frontend, v.ListenerBind, v.Local = l.frontend.config, l.bind, w.kernel.LocalAddress(fd)
-		v.Accepted, v.Conns = l.accepted.Load(), int(l.conns.Load())
+		w.describeListener(&v, d.listener)
 	}
 	c := d.conn
 	if c == nil {
@@ -265,9 +272,30 @@ func (w *worker) describe(fd int) DescriptorView {
 	v.Stream, v.Frontend = idString(c.id), c.frontend.config
 	v.Ready, v.Reads, v.Writes = end.ready.String(), end.reads, end.writes
 	v.Local, v.Peer, v.State = w.kernel.LocalAddress(fd), c.client, c.stream.ClientState()
+	v.In, v.Out = c.stream.Request(), c.stream.Response()
 	if side == stream.Server {
 		v.Backend, v.Server = c.backend.config, c.server.config
 		v.Peer, v.State = c.server.address, c.stream.ServerState()
+		v.In, v.Out = v.Out, v.In
 	}
 	return v
+}
+
+func (w *worker) describeListener(v *DescriptorView, l *listener) {
+	v.Frontend, v.ListenerBind, v.Local = l.frontend.config, l.bind, w.kernel.LocalAddress(l.fd)
+	v.Accepted, v.Conns = l.accepted.Load(), int(l.conns.Load())
+	v.Full = l.maxConn > 0 && l.conns.Load() >= l.maxConn
+	v.Limited = !v.Full && !w.engine.mayAdmit(l)
+}
+
+// describePaused adds the paused listeners of the numbers from first to last. The worker's lock is held.
+func (w *worker) describePaused(to []DescriptorView, first, last int) []DescriptorView {
+	for _, p := range w.pausedAt {
+		if fd := p.listener.fd; fd >= first && fd <= last {
+			v := DescriptorView{FD: fd, Worker: w.index + 1, Kind: kindNames[kindListener], Paused: true}
+			w.describeListener(&v, p.listener)
+			to = append(to, v)
+		}
+	}
+	return to
 }
