@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/engine"
+	"github.com/whyspin/whyspin/internal/report"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -202,7 +203,7 @@ func (f *facts) probes() any {
 
 func (f *facts) description() any {
 	if text := f.server.options.Config.Global.Description; text != "" {
-		return text
+		return report.Printable(text) // an empty line in it would end the answer
 	}
 	return nil
 }

@@ -323,6 +323,11 @@ func TestInfoInOtherFormats(t *testing.T) {
 			t.Errorf("show info typed has no line %q:\n%s", line, typed)
 		}
 	}
+	p.config.Global.Description = "two\n\nlines\x1b[2J"
+	if text := p.ask("show info"); !strings.Contains(text, `description: two\n\nlines\x1b[2J`+"\n") ||
+		strings.Contains(strings.TrimSuffix(text, "\n\n"), "\n\n") {
+		t.Errorf("a description with control characters is shown as it is:\n%q", text)
+	}
 	if about := p.ask("show info desc"); !strings.HasPrefix(about, "Name: whyspin:\"product name\"\n") {
 		t.Errorf("show info desc begins with %q", about[:40])
 	}

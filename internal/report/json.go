@@ -4,6 +4,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"math"
@@ -134,10 +135,15 @@ func JSON(w io.Writer, d *correlate.Diagnosis) error {
 	for i := range d.Findings {
 		doc.Findings = append(doc.Findings, jsonFinding(&d.Findings[i]))
 	}
-	out := json.NewEncoder(w)
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
-	return out.Encode(doc)
+	if err := out.Encode(doc); err != nil {
+		return err
+	}
+	_, err := w.Write(escapeHidden(text.Bytes()))
+	return err
 }
 
 func jsonFinding(f *correlate.Finding) finding {
@@ -233,5 +239,5 @@ func line(f finding) string {
 	if err != nil {
 		panic("BUG: a finding that is not JSON: " + err.Error())
 	}
-	return string(text)
+	return string(escapeHidden(text))
 }

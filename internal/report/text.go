@@ -42,9 +42,11 @@ func Text(w io.Writer, d *correlate.Diagnosis) error {
 
 type printer struct{ lines []string }
 
+// line adds a line. What is in it may come from outside, so that nothing but characters to be seen is
+// printed; a text of several lines, such as an error with its causes, becomes one.
 func (p *printer) line(format string, args ...any) {
 	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
-	p.lines = append(p.lines, strings.ReplaceAll(text, "\n", "; "))
+	p.lines = append(p.lines, Printable(strings.ReplaceAll(text, "\n", "; ")))
 }
 
 func (p *printer) headline(d *correlate.Diagnosis) {
