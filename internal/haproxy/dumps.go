@@ -49,6 +49,19 @@ const leastRuns = 20
 // ErrNoDump is the error for an answer that holds no session, not even the one that asked.
 var ErrNoDump = errors.New("the answer to \"show sess all\" holds no session")
 
+// failure is why a dump cannot be used, nil when it can.
+func (s *Summary) failure(err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading its sessions: %w", err)
+	case s.Sessions == 0 && s.Begin != "":
+		return fmt.Errorf("%w: it begins with %q", ErrNoDump, s.Begin)
+	case s.Sessions == 0:
+		return ErrNoDump
+	}
+	return nil
+}
+
 // First reads the dump at the begin of a window. now is when it was asked for, by the clock of ktime.
 func (d *Dumps) First(r io.Reader, info Info, now ktime.Time) (*evidence.Snapshot, error) {
 	snap := snapshot(info, now)
@@ -63,11 +76,8 @@ func (d *Dumps) First(r io.Reader, info Info, now ktime.Time) (*evidence.Snapsho
 			k.keep(e)
 		}
 	})
-	if err == nil && sum.Sessions == 0 {
-		err = ErrNoDump
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading its sessions: %w", err)
+	if err := sum.failure(err); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(d.seen, func(a, b trace) int {
 		switch {
@@ -133,11 +143,8 @@ func (d *Dumps) Second(r io.Reader, info Info, now ktime.Time) (*evidence.Snapsh
 			d.complete(&e, listed, known, frozen, old.calls)
 		}
 	})
-	if err == nil && sum.Sessions == 0 {
-		err = ErrNoDump
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading its sessions: %w", err)
+	if err := sum.failure(err); err != nil {
+		return nil, err
 	}
 	if d.beyond > 0 {
 		snap.Unknown = append(snap.Unknown, fmt.Sprintf(

@@ -12,9 +12,14 @@ type Summary struct {
 	// Complete is true exactly when the answer ended as HAProxy ends answers: with an empty line after the
 	// last session.
 	Complete bool
+	// Begin is the first line, when that is not of a session: the reason why there are none.
+	Begin string `json:",omitempty"`
 	// Noted are keys of lines that this package does not know, those of a newer version, say.
 	Noted []string
 }
+
+// maxBegin is how much of a line that is not understood is shown, in bytes.
+const maxBegin = 80
 
 // ReadSessions reads the answer to "show sess all" and calls each for every session that is whole. The
 // session is valid during the call only. Text before, between and after sessions is skipped: a copy from a
@@ -39,6 +44,8 @@ func ReadSessions(r io.Reader, each func(*Session)) (Summary, error) {
 			p.begin(lines.line)
 		case p.open:
 			p.line(lines.line)
+		case sum.Sessions == 0 && sum.Begin == "":
+			sum.Begin = string(lines.line[:min(len(lines.line), maxBegin)])
 		}
 	}
 	end()
