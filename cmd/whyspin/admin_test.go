@@ -67,6 +67,7 @@ func TestAdminEndpoints(t *testing.T) {
 		{"/diagnose?seconds=x", 400, "must be above 0"},
 		{"/diagnose?seconds=3600", 400, "must be above 0"},
 		{"/debug/pprof/", 200, "goroutine"},
+		{"/debug/pprof/whyspin?seconds=x", 400, "must be above 0"},
 		{"/debug/pprof/goroutine?debug=1", 200, "engine.(*worker).loop"},
 		{"/nothing-here", 404, ""},
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"github.com/whyspin/whyspin/internal/correlate"
 	"github.com/whyspin/whyspin/internal/diagnose"
 	"github.com/whyspin/whyspin/internal/report"
-	"github.com/whyspin/whyspin/internal/target"
 )
 
 // The exit codes of diagnose beside those that all commands share: 0 is healthy or configured.
@@ -19,40 +17,15 @@ const (
 	exitOther = 4 // anything else was found
 )
 
-const diagnoseUsage = "[--pid N | --socket PATH | NAME] [--for 2s] [--json]"
+const diagnoseUsage = targetUsage + " [--for 2s] [--json]"
 
 func runDiagnose(arguments []string) int {
 	set := flag.NewFlagSet("diagnose", flag.ContinueOnError)
-	pid := set.Int("pid", 0, "the `process` to diagnose")
-	socket := set.String("socket", "", "the `path` or host:port of its runtime API")
-	length := set.Duration("for", 2*time.Second, "how long to watch it")
+	a := newAim(set, 2*time.Second)
 	asJSON := set.Bool("json", false, "print one JSON object instead of text")
-	names, code, ok := interspersed(set, diagnoseUsage, arguments)
+	o, code, ok := a.parse(diagnoseUsage, arguments)
 	if !ok {
 		return code
-	}
-	switch {
-	case len(names) > 1:
-		return complain("diagnose", fmt.Errorf("one name at most, not %q", names))
-	case len(names) == 1 && (*pid != 0 || *socket != ""):
-		return complain("diagnose", errors.New("a name and --pid or --socket exclude each other"))
-	case *pid < 0:
-		return complain("diagnose", fmt.Errorf("process %d: the number must be above 0", *pid))
-	case *length < diagnose.MinWindow || *length > diagnose.MaxWindow:
-		return complain("diagnose", fmt.Errorf("--for %v: it must be from %v to %v", *length,
-			diagnose.MinWindow,
-			diagnose.MaxWindow))
-	}
-	o := diagnose.Options{PID: *pid, Socket: *socket, For: *length}
-	var err error
-	switch {
-	case len(names) == 1:
-		o.PID, err = target.Find(names[0])
-	case o.PID == 0 && o.Socket == "":
-		o.PID, err = target.FindProxy()
-	}
-	if err != nil {
-		return fail("diagnose", err)
 	}
 	ctx, stop := interruptible()
 	defer stop()

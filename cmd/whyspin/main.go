@@ -36,6 +36,8 @@ func commands() []command {
 		{"check", "-f FILE...", "check a configuration: all errors at once", runCheck},
 		{"diagnose", "[TARGET] [--for 2s] [--json]",
 			"say whether a process spins, why, and who is to blame", runDiagnose},
+		{"profile", "[TARGET] [--for 10s] [-o FILE]",
+			"a pprof file: where CPU time goes, and wakeups without progress", runProfile},
 		{"probes", "", "what can be attached here, at what cost, and what stays unknown", runProbes},
 		{"demo", "", "the founding case from end to end", runDemo},
 		{"version", "", "print the version", runVersion},

@@ -19,6 +19,7 @@ import (
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/probe"
 	"github.com/whyspin/whyspin/internal/process"
+	"github.com/whyspin/whyspin/internal/profile"
 	"github.com/whyspin/whyspin/internal/report"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -261,6 +262,15 @@ func (p *service) startAdmin() {
 			var text bytes.Buffer
 			err = report.JSON(&text, d)
 			return text.Bytes(), err
+		},
+		Profile: func(ctx context.Context, window time.Duration) ([]byte, error) {
+			c, err := p.supervisor.Collect(ctx, window)
+			if err != nil {
+				return nil, err
+			}
+			var file bytes.Buffer
+			err = profile.Write(&file, c, windowStart(c))
+			return file.Bytes(), err
 		},
 	})
 	p.prepared.Admin = nil

@@ -33,6 +33,8 @@ type AdminOptions struct {
 	Users Users
 	// Diagnose makes one diagnosis of this process over a window and returns it as JSON.
 	Diagnose func(ctx context.Context, window time.Duration) ([]byte, error)
+	// Profile watches this process over a window and returns a pprof file, compressed.
+	Profile func(ctx context.Context, window time.Duration) ([]byte, error)
 	// Findings is the number of findings so far by class; nil: none.
 	Findings func() map[string]uint64
 	// Alert takes a message for the operator; it must not block. nil drops them.
@@ -55,10 +57,11 @@ const (
 	adminMaxHeader    = 16 << 10
 )
 
-// The windows that /diagnose?seconds=N takes, and the times that the longest page takes: a profile, whose
-// default is that of net/http/pprof.
+// The windows of /diagnose?seconds=N and /debug/pprof/whyspin?seconds=N, and the times that the longest page
+// takes: a profile, whose default is that of net/http/pprof.
 const (
 	adminWindow     = 2 * time.Second
+	adminOwnProfile = 10 * time.Second
 	adminMaxWindow  = time.Minute
 	adminProfile    = 30 * time.Second
 	adminMaxProfile = 10 * time.Minute
@@ -70,7 +73,9 @@ func NewAdmin(o AdminOptions) *Admin {
 	registry.MustRegister(&collector{engine: o.Engine, findings: o.Findings})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /diagnose", o.diagnose)
+	mux.HandleFunc("GET /diagnose", overWindow(o.Diagnose, adminWindow, "application/json"))
+	mux.HandleFunc("GET /debug/pprof/whyspin",
+		overWindow(o.Profile, adminOwnProfile, "application/octet-stream"))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -138,27 +143,30 @@ func patient(next http.Handler) http.Handler {
 	})
 }
 
-// diagnose answers /diagnose with the verdict on this process.
-func (o *AdminOptions) diagnose(w http.ResponseWriter, r *http.Request) {
-	window := adminWindow
-	if text := r.URL.Query().Get("seconds"); text != "" {
-		d, err := time.ParseDuration(text + "s")
-		if err != nil || d <= 0 || d > adminMaxWindow {
-			http.Error(w, fmt.Sprintf("seconds=%q: it must be above 0 and at most %v", text,
-				adminMaxWindow.Seconds()),
-				http.StatusBadRequest)
+// overWindow serves what comes of watching this process over a window, whose length ?seconds=N gives.
+func overWindow(watch func(context.Context, time.Duration) ([]byte, error), window time.Duration,
+	kind string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		length := window
+		if text := r.URL.Query().Get("seconds"); text != "" {
+			d, err := time.ParseDuration(text + "s")
+			if err != nil || d <= 0 || d > adminMaxWindow {
+				http.Error(w, fmt.Sprintf("seconds=%q: it must be above 0 and at most %v", text,
+					adminMaxWindow.Seconds()),
+					http.StatusBadRequest)
+				return
+			}
+			length = d
+		}
+		body, err := watch(r.Context(), length)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		window = d
+		w.Header().Set("Content-Type", kind)
+		// A client that has gone is no error of ours.
+		_, _ = w.Write(body)
 	}
-	text, err := o.Diagnose(r.Context(), window)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	// A client that has gone is no error of ours.
-	_, _ = w.Write(text)
 }
 
 // Users are accounts for basic authentication: the hash of "user:password".

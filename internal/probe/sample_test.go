@@ -341,13 +341,13 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-const nginxConfiguration = `
+const webConfiguration = `
 daemon off; master_process off; worker_processes 1; pid FILE.pid; error_log stderr;
 events { worker_connections 256; }
 http { access_log off; server { listen 127.0.0.1:PORT; location / { return 200 "good morning\n"; } } }
 `
 
-const haproxyConfiguration = `
+const proxyConfiguration = `
 global
   nbthread 1
 defaults
@@ -367,9 +367,9 @@ func TestServersWithoutFramePointersAreUnwound(t *testing.T) {
 	web, front := freePort(t), freePort(t)
 	nginxFile := filepath.Join(t.TempDir(), "nginx")
 	nginx := serve(t, web, strings.NewReplacer("PORT", strconv.Itoa(web), "FILE", nginxFile).
-		Replace(nginxConfiguration), "nginx", "-e", "stderr", "-c", "FILE")
+		Replace(webConfiguration), "nginx", "-e", "stderr", "-c", "FILE")
 	haproxy := serve(t, front, strings.NewReplacer("PORT", strconv.Itoa(front), "TO", strconv.Itoa(web)).
-		Replace(haproxyConfiguration), "haproxy", "-db", "-f", "FILE")
+		Replace(proxyConfiguration), "haproxy", "-db", "-f", "FILE")
 	wrk(t, front)
 	for _, server := range []*exec.Cmd{nginx, haproxy} {
 		name := filepath.Base(server.Path)
