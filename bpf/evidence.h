@@ -400,4 +400,27 @@ struct task_record {
 	u32 reserved;
 };
 
+/* Kept in the storage of a socket: what the process received and sent on it in this window. */
+struct traffic {
+	u64 received_bytes;
+	u64 sent_bytes;
+};
+
+struct traffic_control {
+	u32 tgid;   /* the process to count, in the machine's own namespace; 0: nobody */
+	u32 forget; /* 1: a pass over the sockets sets them back to 0 */
+};
+
+struct traffic_totals {
+	u64 received_bytes;
+	u64 sent_bytes;
+	u64 unstored; /* calls on sockets that could not be given storage */
+};
+
+/* One socket. */
+struct traffic_record {
+	u64 cookie;
+	struct traffic traffic;
+};
+
 #endif

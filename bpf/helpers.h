@@ -121,6 +121,9 @@ static struct tcp_sock *(*const bpf_skc_to_tcp_sock)(void *sk) = (void *)137;		 
 static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158;	  /* 5.11 */
 static struct socket *(*const bpf_sock_from_file)(struct file *file) = (void *)162;	  /* 5.11 */
 static long (*const bpf_loop)(u32 count, void *callback, void *context,
-			      u64 flags) = (void *)181; /* 5.17 */
+			      u64 flags) = (void *)181;				   /* 5.17 */
+static long (*const bpf_get_func_arg)(void *ctx, u32 n, u64 *value) = (void *)183; /* 5.17 */
+static long (*const bpf_get_func_ret)(void *ctx, u64 *value) = (void *)184;	   /* 5.17 */
+static long (*const bpf_get_func_arg_cnt)(void *ctx) = (void *)185;		   /* 5.17 */
 
 #endif

@@ -21,7 +21,7 @@ func runProbes(arguments []string) int {
 		return complain("probes", fmt.Errorf("it takes no arguments, not %q", set.Args()))
 	}
 	began := time.Now()
-	p, err := probe.Load(probe.Options{PID: os.Getpid(), Samples: true})
+	p, err := probe.Load(probe.Options{PID: os.Getpid(), Samples: true, Traffic: true})
 	if err != nil {
 		return fail("probes", err)
 	}

@@ -72,7 +72,8 @@ func collect(ctx context.Context, o Options, c *evidence.Case, state witness) er
 	if state != nil {
 		c.Before = ask(ctx, c, state, "before the window")
 	}
-	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before), Samples: true})
+	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before), Samples: true,
+		Traffic: true})
 	if err != nil {
 		return err
 	}

@@ -165,6 +165,8 @@ type Window struct {
 	Resets      []Reset      `json:"resets,omitempty"`
 	// Destinations are those that the process tried to connect to.
 	Destinations []Destination `json:"destinations,omitempty"`
+	// Traffic is what went through the sockets of the process, by whatever descriptor or interface.
+	Traffic Observed[Traffic] `json:"traffic,omitzero"`
 	// Samples are the stacks in which its threads were found on a CPU, nil when none were taken.
 	Samples *Samples `json:"samples,omitempty"`
 
@@ -181,10 +183,21 @@ func (w *Window) Length() time.Duration { return w.End.Sub(w.Start) }
 // Hooks names, for each signal, the hook that was attached ("tp_btf", "raw_tp", "tracepoint"). Not observed
 // means that the signal was not to be had; Window.Unknown says why.
 type Hooks struct {
-	Socket  Observed[string] `json:"socket"`  // resets and states
-	Syscall Observed[string] `json:"syscall"` // waits, deliveries, I/O per descriptor
-	Files   Observed[string] `json:"files"`   // descriptors and epoll registrations
-	Samples Observed[string] `json:"samples"` // stacks
+	Socket  Observed[string] `json:"socket"`           // resets and states
+	Syscall Observed[string] `json:"syscall"`          // waits, deliveries, I/O per descriptor
+	Files   Observed[string] `json:"files"`            // descriptors and epoll registrations
+	Samples Observed[string] `json:"samples"`          // stacks
+	Traffic Observed[string] `json:"traffic,omitzero"` // bytes by socket
+}
+
+// Traffic is what a process received and sent through sockets over a window, in bytes.
+type Traffic struct {
+	Received uint64 `json:"received_bytes"`
+	Sent     uint64 `json:"sent_bytes"`
+	// GoneReceived and GoneSent are the parts of it on sockets of which the process had no descriptor at
+	// the end.
+	GoneReceived uint64 `json:"gone_received_bytes"`
+	GoneSent     uint64 `json:"gone_sent_bytes"`
 }
 
 // Losses are counts of facts that the probes could not record.
@@ -462,6 +475,10 @@ type Socket struct {
 	// connections that wait to be accepted. Both are 0 for what is not a TCP socket.
 	ReceiveQueue uint32 `json:"receive_queue"`
 	SendQueue    uint32 `json:"send_queue"`
+	// Received and Sent are the bytes that the process moved through this very socket over the window, by
+	// whatever descriptor, number or interface (io_uring among them).
+	Received Observed[uint64] `json:"received_bytes,omitzero"`
+	Sent     Observed[uint64] `json:"sent_bytes,omitzero"`
 	// Interest is the events that an epoll set of the process waits for on it, with the flags of the
 	// registration (EPOLLET and so on) and ERR and HUP, which cannot be waived; 0 when it is in none.
 	Interest EventMask `json:"interest,omitempty"`

@@ -218,7 +218,7 @@ func TestSocketsAreDescribed(t *testing.T) {
 		reused: {Kind: "timerfd", Orphaned: true, Copy: copies[reused]},
 	}
 	for fd, want := range want {
-		if diff := cmp.Diff(want, got[fd]); diff != "" {
+		if diff := cmp.Diff(want, got[fd], cmp.Comparer(evidence.Equal[uint64])); diff != "" {
 			t.Errorf("descriptor %d (-want +got):\n%s", fd, diff)
 		}
 	}

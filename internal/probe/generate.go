@@ -9,3 +9,4 @@ package probe
 //go:generate compile -type mark -type side -type watch_control -type watch_globals -type reset -type reset_totals socket ../../bpf/socket.bpf.c
 //go:generate compile -type pass_control -type file_record -type registration_record -type task_record -type record_type -type file_kind files ../../bpf/task_file.bpf.c
 //go:generate compile -type clock_control -type clock_globals sample ../../bpf/sample.bpf.c
+//go:generate compile -type traffic_control -type traffic_totals -type traffic_globals -type traffic_record traffic ../../bpf/traffic.bpf.c

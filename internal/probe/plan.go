@@ -17,7 +17,7 @@ import (
 // Signal is one thing that probes can show, the ways to get it in order of preference, and what each came
 // to on this machine.
 type Signal struct {
-	// Name is "syscall", "resets", "outgoing", "files" or "threads".
+	// Name is "syscall", "resets", "outgoing", "files", "threads" or "traffic".
 	Name string
 	// Shows says what the signal shows.
 	Shows string
@@ -28,7 +28,7 @@ type Signal struct {
 
 // Try is one way to get a signal.
 type Try struct {
-	// Hook is how the kernel calls it: "tp_btf", "raw_tp", "tracepoint", "iter", "procfs".
+	// Hook is how the kernel calls it: "tp_btf", "raw_tp", "tracepoint", "fexit", "iter", "procfs".
 	Hook string
 	// On are the hooks by name: "sys_exit" ...
 	On string

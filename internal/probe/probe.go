@@ -43,6 +43,9 @@ type Options struct {
 	MaxDescriptors int
 	// Samples is true to prepare for samples, which BeginSampling takes: a perf event for each CPU.
 	Samples bool
+	// Traffic asks for what goes through each socket in every window that ends with End. It costs 60 to
+	// 120 ns for each call on a socket, so a process that keeps a ledger of its own does without.
+	Traffic bool
 
 	// only makes every hook of the counter fail but this, procOnly the iterator over descriptors; for tests.
 	only     string
@@ -72,6 +75,8 @@ type Probe struct {
 	watcher   *watcher          // nil when the programs did not load
 	counter   *counter          // nil when no hook of it loaded
 	sampler   *sampler          // nil when samples cannot be taken, or are not wanted
+	traffic   *traffic          // nil when it is not wanted or did not load
+	ways      []*trafficWay     // nil when it is not wanted
 	signals   []*Signal         // all but syscall, whose tries are in hooks
 	hooks     []*hook           // the counter's
 	direct    map[int]bool
@@ -121,12 +126,18 @@ func Load(o Options) (*Probe, error) {
 		return nil, fmt.Errorf("loading probes for process %d: %w", o.PID, target.ErrGone)
 	case err != nil:
 		p.hooks = failCounter(err)
+		if o.Traffic {
+			p.ways = failTraffic(err)
+		}
 		if outgoing == nil {
 			outgoing = hookError(loading, "tp_btf/"+hookOutgoing, err)
 		}
 	default:
 		p.counter, p.hooks = loadCounter(tableSize(o), level, cache)
 		p.restrict(o.only)
+		if o.Traffic {
+			p.traffic, p.ways = loadTrafficCounter(cache)
+		}
 	}
 	if o.procOnly {
 		files = &HookError{Doing: loading, Hook: hookFiles, Reason: "not wanted"}
@@ -215,7 +226,7 @@ func (p *Probe) plan() []Signal {
 	for _, s := range p.signals {
 		plan = append(plan, *s)
 	}
-	return plan
+	return append(plan, p.trafficPlan()...)
 }
 
 // fail notes in the plan that a signal with a single try cannot be had after all.
@@ -446,9 +457,13 @@ func (p *Probe) release() error {
 	if p.sampler != nil {
 		p.sampler.close()
 	}
+	if p.traffic != nil {
+		p.traffic.close()
+	}
 	if p.scheduler != nil {
 		err = p.scheduler.Close()
 	}
 	p.counter, p.reader, p.watcher, p.scheduler, p.sampler, p.hooks = nil, nil, nil, nil, nil, nil
+	p.traffic, p.ways = nil, nil
 	return err
 }

@@ -22,6 +22,7 @@ type Recording struct {
 	links []io.Closer
 	// misses is the hook's counter at the start, drained and dropped are the watcher's.
 	misses           uint64
+	traffic          trafficRecording
 	drained, dropped uint64
 	// first is the pass over the descriptors at the start, nil when there was none; unknown is what could not
 	// be seen from the start.
@@ -76,7 +77,11 @@ func (p *Probe) begin(sampling bool) (*Recording, error) {
 	if sampling && p.sampler != nil {
 		r.startSampling()
 	}
+	r.traffic = p.beginTraffic()
 	r.start = sys.Now()
+	if r.traffic.way != nil {
+		p.traffic.count(p.tgid)
+	}
 	if r.hook != nil {
 		p.counter.count(p.tgid)
 	}
@@ -146,12 +151,7 @@ func (r *Recording) end(look bool) (*evidence.Window, error) {
 		return nil, errors.New("ending a window: it has ended already")
 	}
 	w := &evidence.Window{PID: p.pid, Start: r.start, End: sys.Now()}
-	if r.hook != nil {
-		p.counter.count(0)
-	}
-	if r.sampling {
-		p.sampler.halt()
-	}
+	r.stopCounting()
 	after := r.readScheduler()
 	r.detach()
 	p.recording = nil
@@ -165,13 +165,27 @@ func (r *Recording) end(look bool) (*evidence.Window, error) {
 	return w, nil
 }
 
+// stopCounting makes the attached programs count nobody, and the clocks stand still.
+func (r *Recording) stopCounting() {
+	if r.hook != nil {
+		r.p.counter.count(0)
+	}
+	if r.traffic.way != nil {
+		r.p.traffic.count(0)
+	}
+	if r.sampling {
+		r.p.sampler.halt()
+	}
+}
+
 // detach detaches the counter. When it returns, no program counts any more.
 func (r *Recording) detach() {
-	if r.hook == nil {
+	if r.hook == nil && r.traffic.way == nil {
 		return
 	}
 	closeAll(r.links)
 	r.links = nil
+	r.traffic.detach()
 	// A run that began before may still be under way on another CPU. The call fails on kernels with CPUs
 	// that must not be disturbed (nohz_full); there the few microseconds that a run takes are long over
 	// when the counters are read.
@@ -180,11 +194,8 @@ func (r *Recording) detach() {
 
 // abandon ends the recording without a result.
 func (r *Recording) abandon() {
-	if r.hook != nil {
-		r.p.counter.count(0)
-	}
+	r.stopCounting()
 	if r.sampling {
-		r.p.sampler.halt()
 		r.p.sampler.finish()
 	}
 	r.detach()

@@ -38,6 +38,7 @@ func (b *builder) build(after *target.Reading, look bool) {
 	b.addThreads(after)
 	b.addDescriptors()
 	b.addDestinations()
+	b.addTraffic()
 	b.addResets()
 	b.addLosses()
 	for _, s := range b.p.plan() {
