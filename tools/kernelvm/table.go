@@ -99,7 +99,12 @@ func hookText(y try) string {
 func cell(s signalPlan, y try) string {
 	switch {
 	case y.Error != "":
-		return "no: " + strings.ReplaceAll(y.Error, "|", "/")
+		// The row says what was being loaded.
+		_, reason, found := strings.Cut(y.Error, y.Hook+"/"+y.On+": ")
+		if !found {
+			reason = y.Error
+		}
+		return "no: " + strings.ReplaceAll(reason, "|", "/")
 	case s.Taken == y.Hook:
 		return "used"
 	}
