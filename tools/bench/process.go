@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/whyspin/whyspin/tools/tracer"
 )
 
 // Patience bounds the life cycle of what is started, and pollEvery is how often a condition is looked at.
@@ -121,18 +121,13 @@ func (b *bench) stopAll() {
 	b.children = nil
 }
 
-// cpu is the CPU time, user and system, of the process since its start: the clock that clock_getres(2) and
-// clock_getcpuclockid(3) describe. It is the sum over all threads, those that have ended among them, of
-// what the scheduler writes to schedstat, in nanoseconds; /proc/PID/stat counts the same in ticks of 10 ms.
+// cpu is the CPU time of the process since its start.
 func (p *process) cpu() (time.Duration, error) {
-	// MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) in include/linux/posix-timers_types.h.
-	const clockScheduler = 2
-	clock := int32(^uint32(p.pid())<<3 | clockScheduler)
-	var t unix.Timespec
-	if err := unix.ClockGettime(clock, &t); err != nil {
-		return 0, fmt.Errorf("reading the CPU time of %s: %w", p.name, errors.Join(err, p.alive()))
+	used, err := tracer.CPU(p.pid())
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", p.name, errors.Join(err, p.alive()))
 	}
-	return time.Duration(t.Nano()), nil
+	return used, nil
 }
 
 // memory is how many bytes of its own the process holds in RAM: what it shares with nobody.

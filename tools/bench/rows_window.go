@@ -1,14 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/tools/tracer"
 )
 
 // windowTarget is how much level 2 may cost.
@@ -158,30 +156,6 @@ func (b *bench) countExactly(t *traced) error {
 	return nil
 }
 
-// tracer is a tool that others use to see what level 2 shows.
-type tracer struct {
-	name    string
-	program string
-	// arguments has %d for the process and %s for a file for the output.
-	arguments []string
-	stop      syscall.Signal
-	// ready is what it prints once it sees the process; empty when the kernel shows a tracer.
-	ready string
-}
-
-var tracers = []tracer{
-	{name: "strace", program: "strace", arguments: []string{"-f", "-c", "-p", "%d", "-o", "%s"},
-		stop: syscall.SIGINT},
-	{name: "perf trace", program: "perf", arguments: []string{"trace", "-s", "-p", "%d", "-o", "%s"},
-		stop: syscall.SIGINT},
-	{name: "bpftrace", program: "bpftrace", arguments: []string{"-B", "line", "-e",
-		`BEGIN { printf("ready\n"); }
-tracepoint:syscalls:sys_enter_recvfrom,tracepoint:syscalls:sys_enter_sendto /pid == %d/ {
-	@calls[probe, args->fd] = count(); }
-tracepoint:syscalls:sys_exit_epoll_wait /pid == %d/ { @waits[args->ret] = count(); }`},
-		stop: syscall.SIGINT, ready: "ready"},
-}
-
 // otherTracers shows what other tools cost, on HAProxy with the same load. They are comparisons, so their
 // absence is only mentioned.
 func (b *bench) otherTracers(r *result, server string) error {
@@ -197,84 +171,40 @@ func (b *bench) otherTracers(r *result, server string) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range tracers {
+	for _, t := range tracer.All() {
 		with, tool, err := b.underTracer(c, t, small)
 		if err != nil {
-			r.note("%s was not measured: %v", t.name, err)
+			r.note("%s was not measured: %v", t.Name, err)
 			continue
 		}
-		r.compare(t.name, with.microseconds(), []float64{*r.Whyspin / with.microseconds()}, goal{}, nil)
+		r.compare(t.Name, with.microseconds(), []float64{*r.Whyspin / with.microseconds()}, goal{}, nil)
 		r.note("HAProxy under %-10s %6.1f us CPU/request, %.2f x of without (%.1f), and %.1f us in the tool;"+
-			" %.2f x the throughput", t.name, with.microseconds(), with.microseconds()/bare.microseconds(),
+			" %.2f x the throughput", t.Name, with.microseconds(), with.microseconds()/bare.microseconds(),
 			bare.microseconds(), tool.Seconds()*1e6/with.units, with.perSecond()/bare.perSecond())
 	}
 	return nil
 }
 
 // underTracer measures a contestant while a tool traces it, and what the tool itself uses.
-func (b *bench) underTracer(c *contestant, t tracer, play func(*contestant, time.Duration) (sample, error)) (
-	sample, time.Duration, error) {
-	program, err := find(t.program)
-	if err != nil {
-		return sample{}, 0, err
-	}
-	output := filepath.Join(b.directory, strings.ReplaceAll(t.name, " ", "-"))
-	arguments := make([]string, len(t.arguments))
-	for i, a := range t.arguments {
-		arguments[i] = strings.ReplaceAll(strings.ReplaceAll(a, "%d", fmt.Sprint(c.proxy.pid())), "%s",
-			output)
-	}
-	p, err := b.start(t.name, program, nil, arguments...)
-	if err != nil {
-		return sample{}, 0, err
-	}
-	defer p.stop(t.stop)
-	if err := b.attached(p, c, t); err != nil {
-		return sample{}, 0, err
-	}
-	before, err := p.cpu()
-	if err != nil {
-		return sample{}, 0, err
-	}
-	s, err := b.measure(c, 2*time.Second, play)
+func (b *bench) underTracer(c *contestant, t tracer.Tool,
+	play func(*contestant, time.Duration) (sample, error)) (s sample, used time.Duration, err error) {
+	r, err := t.Start(b.ctx, b.directory, c.proxy.pid())
 	if err != nil {
 		return s, 0, err
 	}
-	if err := p.alive(); err != nil {
+	before, err := r.CPU()
+	if err == nil {
+		s, err = b.measure(c, 2*time.Second, play)
+	}
+	after, cpuErr := r.CPU()
+	err = errors.Join(err, cpuErr, r.Alive())
+	report, stopErr := r.Stop()
+	if err = errors.Join(err, stopErr); err != nil {
 		return s, 0, err
 	}
-	after, err := p.cpu()
-	if err != nil {
-		return s, 0, err
-	}
-	// A tracer that saw nothing would be a cheap one.
-	p.stop(t.stop)
-	text, _ := os.ReadFile(output) // absent when it writes to its standard output
-	if !strings.Contains(string(text)+p.output.String(), "recvfrom") {
-		return s, 0, fmt.Errorf("it saw no recvfrom: %s", p.output)
+	// A tracer that saw nothing would be a cheap one. A request is one receive at least.
+	if n := t.Calls(report, "recvfrom"); float64(n) < s.units {
+		return s, 0, fmt.Errorf("it saw %d recvfrom for %.0f requests: %s", n, s.units, report)
 	}
 	return s, after - before, nil
-}
-
-// perfAttach is how long perf trace is given to attach, which it does not tell anybody about.
-const perfAttach = time.Second
-
-// attached waits until a tracer sees the process.
-func (b *bench) attached(p *process, c *contestant, t tracer) error {
-	if t.name == "perf trace" {
-		if err := b.pause(perfAttach); err != nil {
-			return err
-		}
-		return p.alive()
-	}
-	return until(b.ctx, startPatience, t.name+" to attach", func() (bool, error) {
-		if err := p.alive(); err != nil {
-			return false, err
-		}
-		if t.ready != "" {
-			return strings.Contains(p.output.String(), t.ready), nil
-		}
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.proxy.pid()))
-		return strings.Contains(string(status), fmt.Sprintf("TracerPid:\t%d\n", p.pid())), err
-	})
 }
