@@ -7,11 +7,12 @@ LEAKS    ?= 1000
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
 TEST_PACKAGES     = binutils gcc haproxy hatop libc6-dev libnginx-mod-stream nginx-light nodejs python3 redis-server redis-tools socat swaks wrk
 BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light strace wrk
+COST_PACKAGES     = bpftrace linux-perf strace
 KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck demo bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck probecost demo bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,11 @@ test-kernels: ## make test-kernels [UPDATE=1]: the kernel tests under Debian's 6
 leakcheck: build ## make leakcheck [LEAKS=n]: n diagnoses, some of them killed; fails with a list of what stayed
 	@$(GO) build -o bin/leakcheck ./tools/leakcheck
 	@bin/leakcheck -runs $(LEAKS)
+
+probecost: build ## what each level of the probes costs, beside strace, perf trace and bpftrace
+	@tools/packages $(COST_PACKAGES)
+	@$(GO) build -o bin/probecost ./tools/probecost
+	@bin/probecost
 
 demo: build ## the founding case from end to end: bring it back, name it, heal it
 	@bin/whyspin demo
