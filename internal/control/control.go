@@ -76,7 +76,9 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[uint64]*session
-	serial   uint64
+	serial   uint64 // of the latest connection, and so their number
+	sent     uint64 // bytes
+	sentRate engine.Rate
 	closed   bool
 }
 

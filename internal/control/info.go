@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/engine"
@@ -20,13 +21,23 @@ type facts struct {
 	sum      engine.WorkerView // of all workers, those of its fields that are shown
 	uptime   time.Duration
 	openFile uint64
-	sessions int
+	// sessions are the connections of the runtime API now, opened those since the start, sent and sentRate
+	// the bytes written to them and those per second.
+	sessions     int
+	opened, sent uint64
+	sentRate     float64
+	// exact asks for fractions in those fields that HAProxy shows with them on request.
+	exact bool
 }
 
 func (s *Server) facts() *facts {
 	e := s.options.Engine
 	f := &facts{server: s, totals: e.Totals(), workers: e.Workers(), sessions: len(s.allSessions())}
-	f.uptime = sys.Now().Sub(f.totals.Started)
+	now := sys.Now()
+	f.uptime = now.Sub(f.totals.Started)
+	s.mu.Lock()
+	f.opened, f.sent, f.sentRate = s.serial, s.sent, s.sentRate.PerSecond(now)
+	s.mu.Unlock()
 	// 0 when the limit cannot be read, as for everything that is not known.
 	f.openFile, _ = sys.OpenFileLimit()
 	for i := range f.workers {
@@ -34,10 +45,9 @@ func (s *Server) facts() *facts {
 		f.sum.Wakeups += w.Wakeups
 		f.sum.Charged += w.Charged
 		f.sum.Late += w.Late
-		f.sum.Sessions += w.Sessions
-		f.sum.MaxSessions += w.MaxSessions
 		f.sum.Queue += w.Queue
 		f.sum.Write.Bytes += w.Write.Bytes
+		f.sum.SentRate += w.SentRate
 		f.sum.Buffers += w.Buffers
 		f.sum.BufferBytes += w.BufferBytes
 		f.sum.BufferPeak += w.BufferPeak
@@ -60,16 +70,19 @@ type field struct {
 }
 
 func showInfo(c *session, args []string) {
-	format, about := "", false
+	format, about, exact := "", false, false
 	for _, arg := range args {
 		switch arg {
 		case "typed", "json":
 			format = arg
 		case "desc":
 			about = true
+		case "float":
+			exact = true
 		}
 	}
 	f := c.server.facts()
+	f.exact = exact
 	switch format {
 	case "typed":
 		c.infoTyped(f, about)
@@ -84,7 +97,11 @@ func showInfo(c *session, args []string) {
 func present(f *facts, each func(k *field, value any)) {
 	for i := range fields {
 		if value := fields[i].of(f); value != nil {
-			each(&fields[i], value)
+			k := fields[i]
+			if _, is := value.(decimal); is {
+				k.kind = "flt"
+			}
+			each(&k, value)
 		}
 	}
 }
@@ -157,10 +174,33 @@ func (c *session) infoJSON(f *facts, about bool) {
 	}
 }
 
+// decimal is a number with a fraction, printed as HAProxy does: with six digits at most.
+type decimal float64
+
+func (d decimal) String() string {
+	return strings.TrimRight(strings.TrimRight(strconv.FormatFloat(float64(d), 'f', 6, 64), "0"), ".")
+}
+
+// MarshalJSON writes it like that, too.
+func (d decimal) MarshalJSON() ([]byte, error) { return []byte(d.String()), nil }
+
+// number is the value of a field that HAProxy shows with its fraction on request.
+func (f *facts) number(x float64) any {
+	if f.exact {
+		return decimal(x)
+	}
+	return uint64(x)
+}
+
 // uptime prints a duration as HAProxy does.
 func uptime(d time.Duration) string {
 	seconds := int64(d / time.Second)
 	return fmt.Sprintf("%dd %dh%02dm%02ds", seconds/86400, seconds/3600%24, seconds/60%60, seconds%60)
+}
+
+// started is the time of the start in seconds since 1970.
+func (f *facts) started() any {
+	return f.number(float64(time.Now().Add(-f.uptime).UnixMicro()) / 1e6)
 }
 
 // idle is the mean idle share of the workers in percent.

@@ -89,7 +89,15 @@ func (w deadlineWriter) Write(p []byte) (int, error) {
 	}
 	n, err := w.conn.Write(p)
 	w.written.Add(uint64(n))
+	w.server.countSent(n)
 	return n, err
+}
+
+func (s *Server) countSent(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent += uint64(n)
+	s.sentRate.Add(sys.Now(), uint64(n))
 }
 
 // serve answers lines until the client or the protocol ends the connection. Without a prompt that is when

@@ -140,7 +140,7 @@ func (w *worker) open(fd int, peer sys.Address, l *listener) {
 	if c.backend != nil {
 		c.backend.enter()
 	}
-	w.stats.sessions.add(w.now)
+	w.engine.opened.add(w.now)
 	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable}
 	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, connectionEvents); errno != 0 {
 		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",

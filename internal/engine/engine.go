@@ -56,6 +56,7 @@ type Engine struct {
 	maxConn int64
 	started ktime.Time
 	traffic // of all client connections
+	opened  sharedRate
 	serial  atomic.Uint64
 	// paused counts the registrations of listeners that wait for a limit to be left.
 	paused atomic.Int64

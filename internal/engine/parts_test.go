@@ -138,21 +138,20 @@ func TestBuffersGrowAndStayWithinTheLimit(t *testing.T) {
 }
 
 func TestRateIsThatOfTheLastSecond(t *testing.T) {
-	var r rate
+	var r Rate
 	now := ktime.Time(1000 * time.Second)
-	for range 50 {
-		r.add(now)
-	}
+	r.Add(now, 20)
+	r.Add(now, 30)
 	for _, tt := range []struct {
 		after time.Duration
 		want  uint64
 	}{{0, 50}, {500 * time.Millisecond, 50}, {1500 * time.Millisecond, 25}, {1999 * time.Millisecond, 0}} {
-		if got := r.perSecond(now.Add(tt.after)); got != tt.want {
+		if got := uint64(r.PerSecond(now.Add(tt.after))); got != tt.want {
 			t.Errorf("%v later: %d a second, should be %d", tt.after, got, tt.want)
 		}
 	}
-	if r.highest != 50 {
-		t.Errorf("the highest rate is %d, should be 50", r.highest)
+	if r.Highest() != 50 {
+		t.Errorf("the highest rate is %d, should be 50", r.Highest())
 	}
 }
 

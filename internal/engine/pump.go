@@ -102,6 +102,9 @@ func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	n, errno := w.kernel.Write(int(end.fd), waiting)
 	end.writes++
 	countIO(&w.stats.write, n, errno)
+	if errno == 0 {
+		w.stats.sent.Add(w.now, uint64(n))
+	}
 	switch {
 	case errno == sys.EAGAIN:
 		end.ready &^= writable

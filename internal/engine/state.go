@@ -129,8 +129,8 @@ type WorkerView struct {
 	Accepted, Handed    uint64
 	Read, Write         evidence.IO
 	Streams, Queue      int
-	// Sessions is the rate of new streams per second, MaxSessions the highest so far.
-	Sessions, MaxSessions uint64
+	// SentRate is the bytes written per second.
+	SentRate float64
 	// Idle is the share of the last second, or more, that the worker waited.
 	Idle float64
 	// Buffers are the buffers in use, the others in bytes; BuffersRefused counts wishes for larger buffers
@@ -155,7 +155,6 @@ func (w *worker) describeSelf() WorkerView {
 	got := w.locked(func() {
 		now := w.kernel.Now()
 		sum = w.summarize()
-		v.Sessions, v.MaxSessions = w.stats.sessions.perSecond(now), w.stats.sessions.highest
 		v.Idle = w.idle(now)
 	})
 	if !got {
@@ -167,6 +166,7 @@ func (w *worker) describeSelf() WorkerView {
 	v.Wakeups, v.Charged, v.Late, v.Unnamed = s.wakeups, s.charged, s.late, s.unnamed
 	v.Timers, v.Slots, v.Accepted, v.Handed = s.timers, s.slots, s.accepted, s.handed
 	v.Read, v.Write, v.Streams, v.Queue = s.read, s.write, sum.streams, sum.queue
+	v.SentRate = s.sent.PerSecond(w.kernel.Now())
 	v.Buffers, v.BufferBytes, v.BufferPeak = sum.buffers, sum.bufferBytes, sum.bufferPeak
 	v.BufferLimit, v.BuffersRefused = sum.bufferLimit, sum.buffersRefused
 	return v
@@ -209,9 +209,13 @@ func (w *worker) idle(now ktime.Time) float64 {
 
 // Totals are the process-wide counters of "show info".
 type Totals struct {
-	Started                        ktime.Time
-	Streams, MaxConn               int
-	CumulatedConns                 uint64
+	Started          ktime.Time
+	Streams, MaxConn int
+	CumulatedConns   uint64
+	// ConnRate is the client connections per second, MaxConnRate the highest so far.
+	ConnRate    float64
+	MaxConnRate uint64
+
 	BytesIn, BytesOut              uint64
 	Listeners                      int
 	Stopping                       bool
@@ -223,10 +227,12 @@ type Totals struct {
 func (e *Engine) Totals() Totals {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
+	rate, highest := e.opened.read(e.kernel.Now())
 	return Totals{
 		Started: e.started, Streams: e.Streams(), MaxConn: int(e.maxConn),
 		CumulatedConns: uint64(e.cumulated.Load()), BytesIn: e.bytesIn.Load(), BytesOut: e.bytesOut.Load(),
 		Listeners: len(e.listeners), Stopping: e.stopping.Load(), Frontends: len(e.frontends),
 		Backends: len(e.backends), Processes: 1, HeapBytes: memory.HeapAlloc,
+		ConnRate: rate, MaxConnRate: highest,
 	}
 }

@@ -86,7 +86,7 @@ type workerStats struct {
 	handed   uint64 // connections accepted here and handed to another worker
 	read     evidence.IO
 	write    evidence.IO
-	sessions rate
+	sent     Rate // bytes written
 	ended    uint64
 	sampled  idleSample
 }
