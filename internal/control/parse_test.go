@@ -69,7 +69,8 @@ func FuzzSplitLine(f *testing.F) {
 func commandTable() []command { return commands() }
 
 func TestClosestCommands(t *testing.T) {
-	for _, test := range []struct{ words, want string }{
+	for _, test := range []struct{ line, want string }{
+		{`show\ version`, "show version"},
 		{"", "set severity-output,set timeout,show activity,show fd,show info,show sess,show spin," +
 			"show version,shutdown session"},
 		{"show", "show activity,show fd,show info,show sess,show spin,show version"},
@@ -78,13 +79,21 @@ func TestClosestCommands(t *testing.T) {
 		{"show foo", "show fd,show info"},
 		{"show sess all", "show sess"},
 		{"shutdown", "shutdown session"},
+		// For these HAProxy 2.6.12 proposes exactly that one.
+		{"SHOW VERSION", "show version"},
+		{"show VERSION", "show version"},
+		{"Show Sess", "show sess"},
+		{"show-info", "show info"},
+		{"showinfo", "show info"},
+		{"sho info", "show info"},
+		{"show version<<", "show version"},
 	} {
 		var got []string
-		for _, k := range closest(commands(), strings.Fields(test.words)) {
+		for _, k := range closest(commands(), splitLine(test.line)[0]) {
 			got = append(got, strings.Join(k.words, " "))
 		}
 		if strings.Join(got, ",") != test.want {
-			t.Errorf("%q: proposed %q, want %q", test.words, strings.Join(got, ","), test.want)
+			t.Errorf("%q: proposed %q, want %q", test.line, strings.Join(got, ","), test.want)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package control
 
+import "strings"
+
 // Commands are proposed for one that is not known as long as they resemble it nearly as well as the best
 // one does, and no more than a handful.
 const (
@@ -9,8 +11,10 @@ const (
 
 // closest returns the commands that the words may mean, in their order: those that share the most words
 // with the beginning, and when none of them has the next word, those of them that resemble the rest most.
-// Without words it is all of them.
+// Without words it is all of them. Upper case, and a blank that was escaped into a word, make a command
+// unknown, but they do not make it another one.
 func closest(all []command, words []string) []command {
+	words = strings.Fields(strings.ToLower(strings.Join(words, " ")))
 	shared := 0
 	for i := range all {
 		shared = max(shared, common(all[i].words, words))
@@ -25,10 +29,7 @@ func closest(all []command, words []string) []command {
 		if common(k.words, words) != shared {
 			continue
 		}
-		distance := 0
-		for i := shared; i < min(len(k.words), len(words)); i++ {
-			distance += editDistance(k.words[i], words[i])
-		}
+		distance := difference(k.words[shared:], words[shared:])
 		if len(candidates) == 0 || distance < best {
 			best = distance
 		}
@@ -44,6 +45,21 @@ func closest(all []command, words []string) []command {
 	return near
 }
 
+// difference is how little the words of a command resemble those given, of which as many count: word by
+// word, or as one text, so that a blank that is missing or another character is one mistake. Without words
+// there is nothing to differ.
+func difference(command, words []string) int {
+	if len(words) == 0 {
+		return 0
+	}
+	words = words[:min(len(command), len(words))]
+	byWord := 0
+	for i := range words {
+		byWord += editDistance(command[i], words[i])
+	}
+	return min(byWord, editDistance(strings.Join(command, " "), strings.Join(words, " ")))
+}
+
 // common is the number of words with which both begin.
 func common(a, b []string) int {
 	n := 0
@@ -53,13 +69,13 @@ func common(a, b []string) int {
 	return n
 }
 
-// longestWord bounds the words that are compared: no command has a longer one.
-const longestWord = 32
+// longestText bounds the texts that are compared: no command is longer.
+const longestText = 64
 
-// editDistance is how many characters have to be put in, taken out or replaced to make one word the other.
+// editDistance is how many characters have to be put in, taken out or replaced to make one text the other.
 func editDistance(a, b string) int {
-	a, b = a[:min(len(a), longestWord)], b[:min(len(b), longestWord)]
-	var row [longestWord + 1]int
+	a, b = a[:min(len(a), longestText)], b[:min(len(b), longestText)]
+	var row [longestText + 1]int
 	for j := range row {
 		row[j] = j
 	}
