@@ -37,11 +37,12 @@ func splitLine(line string) [][]string {
 	return append(commands, words)
 }
 
-// cutPayloadMark takes the "<<" off a line that announces a payload.
+// cutPayloadMark takes the "<<" off a line that announces a payload. One that is glued to a word announces
+// one, too, as in HAProxy, but stays a part of that word.
 func cutPayloadMark(line string) (string, bool) {
 	rest, found := strings.CutSuffix(line, "<<")
-	if !found || !strings.HasSuffix(rest, " ") {
-		return line, false
+	if found && rest != "" && !strings.HasSuffix(rest, " ") && !strings.HasSuffix(rest, "\t") {
+		return line, true
 	}
-	return rest, true
+	return rest, found
 }
