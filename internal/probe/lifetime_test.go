@@ -429,13 +429,18 @@ func switches(t *testing.T, pid, tid int) (n int) {
 func TestCost(t *testing.T) {
 	p := load(t, Options{PID: os.Getpid()})
 	ids := idsOf(t, p)
-	cost, err := p.Cost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%+v", cost)
-	if cost.Hook != "tp_btf" || cost.Wait <= 0 || cost.Wait > 100_000 {
-		t.Errorf("cost %+v, want some nanoseconds by tp_btf", cost)
+	var cost Cost
+	// On a machine that has something else to do a round may be disturbed.
+	eventually(t, "a measurement that shows the cost of a wait", func() bool {
+		var err error
+		if cost, err = p.Cost(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", cost)
+		return cost.Wait > 0 && cost.Wait < 100_000
+	})
+	if cost.Hook != "tp_btf" {
+		t.Errorf("cost %+v, want that of tp_btf", cost)
 	}
 	if n := ids.links(t); n != 0 {
 		t.Errorf("%d links are left", n)

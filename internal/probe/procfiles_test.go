@@ -30,7 +30,7 @@ func TestProcStandsIn(t *testing.T) {
 		return receiveQueue(t, p, theirs) == 5 && receiveQueue(t, p, listener) == 1
 	})
 	set := s.do("epoll")
-	for _, command := range []string{"listen6", "udp", "unix", "pipe", "file", "directory", "eventfd 1",
+	for _, command := range []string{"listen6", "unix", "pipe", "file", "directory", "eventfd 1",
 		"timerfd", "epoll"} {
 		fd := s.do("%s", command)
 		if command == "pipe" || command == "eventfd 1" {
@@ -39,8 +39,8 @@ func TestProcStandsIn(t *testing.T) {
 	}
 	s.do("register %d %d %d 7", set, theirs, syscall.EPOLLIN)
 	s.do("register %d %d %d 7", set, listener, syscall.EPOLLIN)
-	closed := s.do("udp")
-	s.do("register %d %d %d 7", set, closed, syscall.EPOLLOUT)
+	closed := s.do("listen")
+	s.do("register %d %d %d 7", set, closed, syscall.EPOLLIN)
 	s.do("dup %d", closed)
 	s.do("close %d", closed)
 

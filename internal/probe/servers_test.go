@@ -33,7 +33,7 @@ func runGoServer() {
 	}
 }
 
-const nginxSite = `
+const unixNginx = `
 daemon off; master_process off; pid %[1]s/pid; error_log stderr;
 events { worker_connections 256; }
 http {
@@ -69,7 +69,7 @@ var servers = []server{
 		name: "nginx", request: "GET / HTTP/1.1\r\nHost: here\r\n\r\n", // stores pointers
 		command: func(t *testing.T, directory, _ string) *exec.Cmd {
 			file := filepath.Join(directory, "nginx.conf")
-			text := fmt.Sprintf(nginxSite, directory)
+			text := fmt.Sprintf(unixNginx, directory)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

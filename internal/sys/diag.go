@@ -46,14 +46,16 @@ const (
 var ErrTooMany = errors.New("there are more of them than are read")
 
 // Sockets lists the sockets of this network namespace of one family and protocol, at most limit. With
-// ErrTooMany the list is good and not complete. It needs no privilege.
+// ErrTooMany the list is good and not complete. Sockets that are neither bound nor connected are in no list
+// of the kernel's. It needs no privilege.
 func Sockets(family, protocol uint8, limit int) ([]Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("listing sockets: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Sendto(fd, diagRequest(family, protocol), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(fd, diagRequest(family, protocol), 0, kernel); err != nil {
 		return nil, fmt.Errorf("listing sockets: %w", err)
 	}
 	var list []Socket
@@ -117,7 +119,8 @@ func eachMessage(datagram []byte, f func(kind uint16, body []byte) error) (done 
 			if len(body) < 4 {
 				return true, errors.New("listing sockets: the kernel's error has an unknown form")
 			}
-			return true, fmt.Errorf("listing sockets: %w", unix.Errno(-int32(binary.NativeEndian.Uint32(body))))
+			number := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
+			return true, fmt.Errorf("listing sockets: %w", number)
 		}
 		if err := f(kind, body); err != nil {
 			return true, err
@@ -131,7 +134,8 @@ func eachMessage(datagram []byte, f func(kind uint16, body []byte) error) (done 
 func parseSocket(body []byte, family, protocol uint8) (s Socket, ok bool) {
 	s = Socket{Family: family, Protocol: protocol}
 	cookie := func(at int) uint64 {
-		return uint64(binary.NativeEndian.Uint32(body[at:])) | uint64(binary.NativeEndian.Uint32(body[at+4:]))<<32
+		low, high := binary.NativeEndian.Uint32(body[at:]), binary.NativeEndian.Uint32(body[at+4:])
+		return uint64(low) | uint64(high)<<32
 	}
 	if family == FamilyUnix {
 		if len(body) < unixMessageBytes {

@@ -170,8 +170,8 @@ func (f *Files) readSets(directory string) {
 			continue
 		}
 		if len(f.Files) > maxRegistrations {
-			f.unknown("what epoll set %d holds is not known: reading it could stall a process with %d descriptors",
-				set.FD, len(f.Files))
+			f.unknown("what epoll set %d holds is not known: reading it could stall a process with %d"+
+				" descriptors", set.FD, len(f.Files))
 			continue
 		}
 		list, err := readSet(filepath.Join(directory, "fdinfo", strconv.Itoa(set.FD)), set.FD)
