@@ -64,12 +64,15 @@ func (w *worker) freeSlot(s *server) {
 	b := s.backend
 	b.mu.Lock()
 	s.slots--
-	var next *conn
+	var next *worker
+	order := message{kind: messageSlot, server: s}
 	for i, active := range b.active {
 		if active && b.servers[i] == s && s.hasSlot() && b.queue.Len() > 0 {
-			next = b.queue.Remove(b.queue.Front()).(*conn)
-			next.leftQueue()
+			c := b.queue.Remove(b.queue.Front()).(*conn)
+			c.leftQueue()
 			b.grants++
+			// Once the lock is free, the stream may end at its worker and its conn become another's.
+			next, order.id = c.worker, c.id
 			s.slots++
 		}
 	}
@@ -77,12 +80,11 @@ func (w *worker) freeSlot(s *server) {
 	if next == nil {
 		return
 	}
-	order := message{kind: messageSlot, id: next.id, server: s}
-	if next.worker == w {
+	if next == w {
 		w.receive(order)
 		return
 	}
-	next.worker.post(order)
+	next.post(order)
 }
 
 // leaveQueue takes the stream out of its backend's queue. When a slot was granted in the meantime, the
@@ -108,7 +110,7 @@ func (c *conn) leftQueue() {
 // grant hands a slot that was freed for it to the stream of that id.
 func (w *worker) grant(id uint64, s *server) {
 	c := w.find(id)
-	if c == nil || c.stream.ServerState() != stream.Queued {
+	if c == nil || c.backend != s.backend || c.stream.ServerState() != stream.Queued {
 		w.freeSlot(s)
 		return
 	}
