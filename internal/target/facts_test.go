@@ -2,15 +2,18 @@ package target
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/sys"
 )
 
 // copyOf copies a program to a file of its own.
@@ -81,9 +84,70 @@ func TestNamespacesAreTold(t *testing.T) {
 	if f := factsOf(t, cmd.Process.Pid); !slices.Equal(f.Namespaces, []string{"mnt", "net"}) {
 		t.Errorf("namespaces %v, want mnt and net", f.Namespaces)
 	}
-	files, err := ReadFiles(cmd.Process.Pid)
-	if err != nil || len(files.Files) < 3 {
-		t.Errorf("%+v, %v; want three descriptors at least", files, err)
+}
+
+// TestSocketsOfAnotherNamespace describes a socket that sock_diag does not list for this process.
+func TestSocketsOfAnotherNamespace(t *testing.T) {
+	done := make(chan struct{})
+	defer close(done)
+	ids := make(chan [2]int)
+	var serve func()
+	serve = func() { // on a thread with a namespace of its own, which ends with it
+		runtime.LockOSThread()
+		if syscall.Gettid() == os.Getpid() {
+			go serve() // the main thread would take the process with it: keep it busy meanwhile
+			<-done
+			runtime.UnlockOSThread()
+			return
+		}
+		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = syscall.Bind(fd, &syscall.SockaddrInet6{Port: 8080})
+		}
+		if err == nil {
+			err = syscall.Listen(fd, 5)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		ids <- [2]int{syscall.Gettid(), fd}
+		<-done
+		_ = syscall.Close(fd)
+	}
+	go serve()
+	id := <-ids
+	directory := fmt.Sprintf("/proc/self/task/%d", id[0])
+	f := &Files{Files: []File{{FD: id[1], Kind: "socket"}}}
+	f.Files[0].Inode, _ = sys.Inode(fmt.Sprintf("/proc/self/fd/%d", id[1]))
+	f.describeSockets(directory)
+	s := f.Files[0].Socket
+	const listening = 10
+	if s == nil || s.LocalPort != 8080 || s.State != listening || s.Family != sys.FamilyINET6 ||
+		s.Local != [16]byte{} {
+		t.Fatalf("%+v, unknown %q; want a listener on port 8080", s, f.Unknown)
+	}
+	if len(f.Unknown) == 0 || !strings.Contains(f.Unknown[0], "another network namespace") {
+		t.Errorf("unknown %q, want the cookies to be", f.Unknown)
+	}
+}
+
+// TestNetAddresses reads addresses as /proc/PID/net has them on a little-endian machine.
+func TestNetAddresses(t *testing.T) {
+	address, port, ok := parseNetAddress("0100007F:1F90")
+	if !ok || address != [16]byte{127, 0, 0, 1} || port != 8080 {
+		t.Errorf("%v %d %v", address, port, ok)
+	}
+	address, port, ok = parseNetAddress("00000000000000000000000001000000:0050")
+	if !ok || address != [16]byte{15: 1} || port != 80 {
+		t.Errorf("%v %d %v", address, port, ok)
+	}
+	for _, text := range []string{"", "0100007F", "0100007:1", "zz00007F:1", "0100007F:123456"} {
+		if _, _, ok := parseNetAddress(text); ok {
+			t.Errorf("%q was read", text)
+		}
 	}
 }
 

@@ -118,28 +118,29 @@ func kindOfLink(path, link string) string {
 	return "other"
 }
 
-// describeSockets asks the kernel for the sockets of this network namespace.
+// describeSockets asks the kernel for the sockets of the process's network namespace.
 func (f *Files) describeSockets(directory string) {
 	if !slices.ContainsFunc(f.Files, func(file File) bool { return file.Kind == "socket" }) {
 		return
 	}
-	if !sameNamespace(directory, "net") {
-		f.unknown("the process is in another network namespace: addresses and states of its sockets are not" +
-			" known")
-		return
-	}
 	byInode := map[uint64]*sys.Socket{}
-	for _, what := range []struct {
-		family, protocol uint8
-		name             string
-	}{
-		{sys.FamilyINET, sys.ProtocolTCP, "TCP"}, {sys.FamilyINET6, sys.ProtocolTCP, "TCP over IPv6"},
-		{sys.FamilyINET, sys.ProtocolUDP, "UDP"}, {sys.FamilyINET6, sys.ProtocolUDP, "UDP over IPv6"},
-		{sys.FamilyUnix, 0, "unix"},
-	} {
-		list, err := sys.Sockets(what.family, what.protocol, maxSockets)
-		if err != nil {
-			f.unknown("some %s sockets are not described: %v", what.name, err)
+	why := errors.New("the process is in another network namespace")
+	for _, n := range netFiles {
+		var list []sys.Socket
+		if sameNamespace(directory, "net") {
+			list, why = sys.Sockets(n.family, n.protocol, maxSockets)
+		}
+		if why != nil && !errors.Is(why, sys.ErrTooMany) {
+			if n.family != sys.FamilyUnix && n.protocol == sys.ProtocolTCP {
+				f.unknown("the cookies and backlogs of sockets in %s are not known: %v", n.name, why)
+			}
+			var err error
+			if list, err = n.read(directory); err != nil {
+				f.unknown("some sockets in %s are not described: %v", n.name, err)
+			}
+		} else if why != nil {
+			f.unknown("some sockets in %s are not described: %v", n.name, why)
+			why = nil
 		}
 		for i := range list {
 			byInode[uint64(list[i].Inode)] = &list[i]
