@@ -52,6 +52,7 @@ func Collect(ctx context.Context, o Options) (*evidence.Case, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Unknown = append(c.Unknown, lacking(o.PID)...)
 	return c, collect(ctx, o, c, w)
 }
 

@@ -22,10 +22,12 @@ const (
 
 // Capabilities that probes need, by number: include/uapi/linux/capability.h.
 const (
-	CapPtrace  = 19 // CAP_SYS_PTRACE
-	CapAdmin   = 21 // CAP_SYS_ADMIN
-	CapPerfmon = 38 // CAP_PERFMON
-	CapBPF     = 39 // CAP_BPF
+	CapReadSearch = 2  // CAP_DAC_READ_SEARCH
+	CapPtrace     = 19 // CAP_SYS_PTRACE
+	CapAdmin      = 21 // CAP_SYS_ADMIN
+	CapSyslog     = 34 // CAP_SYSLOG
+	CapPerfmon    = 38 // CAP_PERFMON
+	CapBPF        = 39 // CAP_BPF
 )
 
 // HasCapability reports whether the calling thread has the capability in effect.

@@ -2,7 +2,7 @@
 // machine of its own, and on the running kernel; and keeps the table in bpf/README.md that says what each
 // kernel offers.
 //
-//	kernelvm [-kernels 6.1,6.12] [-update] [-accel tcg] [-for 6m] [-run REGEXP]
+//	kernelvm [-kernels 6.1,6.12] [-update] [-accel tcg] [-for 12m] [-run REGEXP]
 //
 // It exits 1 when a test failed, was skipped, or did not come to its end, or when the table is out of date;
 // 2 on bad usage. A machine is QEMU with the kernel of a Debian package, a busybox, and static test binaries
@@ -45,7 +45,7 @@ func run(arguments []string) int {
 	// Nested KVM is offered by hosts that then stop in the guest's first cmpxchg16b; emulation always
 	// works, and is fast enough: a kernel is up after two seconds.
 	set.StringVar(&o.accel, "accel", "tcg,thread=single", "QEMU's `accelerator`; kvm where that works")
-	set.DurationVar(&o.limit, "for", 6*time.Minute, "how long one machine may run")
+	set.DurationVar(&o.limit, "for", 12*time.Minute, "how long one machine may run")
 	set.StringVar(&o.run, "run", "", "only the tests that match this `expression`; no table then")
 	set.StringVar(&o.cache, "cache", filepath.Join("bin", "kernels"), "where unpacked kernels are kept")
 	set.StringVar(&o.readme, "table", filepath.Join("bpf", "README.md"), "the file with the table")
