@@ -41,6 +41,7 @@ var suites = []suite{
 		{"TestProgramWithoutSymbolsIsNotGuessed", "it compiles a program with gcc"},
 		{"TestReplacedProgramIsTheOneThatRuns", "it compiles a program with gcc"},
 		{"TestServersWithoutFramePointersAreUnwound", "it runs Debian's nginx and haproxy"},
+		{"TestServersAreAttributed", "it runs Debian's nginx, Redis, Python and Node"},
 	}},
 }
 
