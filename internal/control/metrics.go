@@ -39,11 +39,12 @@ var (
 		"Wakeups of streams that left a deadline in the past.", "worker")
 	metricCalls = describe("worker_io_calls_total", "Reads and writes on proxied descriptors.", "worker",
 		"direction")
-	metricTiny  = describe("worker_tiny_io_total", "Of these, with 1 to 16 bytes.", "worker", "direction")
-	metricAgain = describe("worker_eagain_total", "Of these, that found nothing to do.", "worker",
-		"direction")
-	metricReset = describe("worker_econnreset_total", "Of these, on a connection that was reset.", "worker",
-		"direction")
+	metricTiny = describe("worker_tiny_io_total",
+		"Reads and writes on proxied descriptors of 1 to 16 bytes.", "worker", "direction")
+	metricAgain = describe("worker_eagain_total",
+		"Reads and writes on proxied descriptors that found nothing to do.", "worker", "direction")
+	metricReset = describe("worker_econnreset_total",
+		"Reads and writes on proxied descriptors whose connection was reset.", "worker", "direction")
 	metricBuffers  = describe("buffer_bytes", "Bytes in buffers that are in use.", "worker")
 	metricFindings = describe("findings_total", "Findings by class of the spin catalogue.", "class")
 )
