@@ -16,8 +16,8 @@ import (
 // otherwise.
 const firstFreePort = 1024
 
-// statsBacklog is the queue of connections that wait for the runtime API. They are few, and a client should
-// rather be refused than wait long.
+// statsBacklog is the queue of connections that wait for a place at the runtime API or the HTTP endpoints:
+// bursts of clients, each of which is answered soon. HAProxy takes "stats maxconn", 10 by default, for it.
 const statsBacklog = 32
 
 // listen opens every listener of the configuration.
