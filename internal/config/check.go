@@ -199,5 +199,6 @@ func (p *parser) checkRunnable() {
 		p.report.warnf(Position{}, none+"only the runtime API will answer")
 	default:
 		p.report.errorf(Position{}, none+"nothing to do")
+		p.idle = true
 	}
 }

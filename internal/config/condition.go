@@ -11,8 +11,9 @@ import (
 // configuration that asks for it works.
 var features = []string{"ACCEPT4", "EPOLL", "GETADDRINFO", "THREAD"}
 
-// compatibleVersion is the version of HAProxy whose language is read; version_atleast() compares with it.
-const compatibleVersion = "2.6.12"
+// CompatibleVersion is the version of HAProxy that whyspin follows: version_atleast() compares with it, and
+// clients of the runtime API are told it.
+const CompatibleVersion = "2.6.12"
 
 // condition evaluates the expression of .if and .elif:
 //
@@ -168,7 +169,7 @@ func (c *condition) call(start int, name string, arguments []string) bool {
 		if !ok {
 			c.failf(start, "%s is not a version such as 2.6.12 or 2.7-dev3", quote(first))
 		}
-		current, _ := parseVersion(compatibleVersion)
+		current, _ := parseVersion(CompatibleVersion)
 		return (slices.Compare(current[:], wanted[:]) < 0) == (name == "version_before")
 	}
 	panic("BUG: predicate " + name + " is not implemented")

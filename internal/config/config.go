@@ -155,8 +155,10 @@ type Global struct {
 	User, Group string
 	UID, GID    int
 	Chroot      string
-	Daemon      bool
-	PIDFile     string
+	// UserPos, GroupPos and ChrootPos are where the process's user, group and root directory are given.
+	UserPos, GroupPos, ChrootPos Position
+	Daemon                       bool
+	PIDFile                      string
 	// Quiet asks for no messages during startup.
 	Quiet bool
 	// Node and Description are shown in "show info".

@@ -15,6 +15,9 @@ type Errors struct {
 	// Omitted counts the messages that were not kept: of errors and of warnings, the first 1000 each are.
 	// After 900 errors nothing more is read.
 	Omitted int
+	// Idle is true exactly when the only mistake is that there is nothing to do: HAProxy has an exit code of
+	// its own for that.
+	Idle bool
 }
 
 // Error prints one diagnostic per line, at most 100, and how many more there are. When not all fit, the

@@ -134,19 +134,19 @@ func (p *parser) globalOwner(s *statement) {
 	}
 	switch keyword {
 	case "user":
-		g.User = text
+		g.User, g.UserPos = text, s.Position
 	case "group":
-		g.Group = text
+		g.Group, g.GroupPos = text, s.Position
 	case "uid":
-		g.UID = n
+		g.UID, g.UserPos = n, s.Position
 	case "gid":
-		g.GID = n
+		g.GID, g.GroupPos = n, s.Position
 	}
 }
 
 func (p *parser) globalChroot(s *statement) {
 	if text, ok := s.only("chroot", "a directory"); ok && p.once(s, "chroot") {
-		p.config.Global.Chroot = text
+		p.config.Global.Chroot, p.config.Global.ChrootPos = text, s.Position
 	}
 }
 

@@ -45,7 +45,10 @@ func Parse(files []File, opts Options) (*Config, error) {
 	}
 	p.report.sort(p.config.Files)
 	if p.report.failed() {
-		return nil, &Errors{Diagnostics: p.report.list, Omitted: p.report.omitted()}
+		return nil, &Errors{
+			Diagnostics: p.report.list, Omitted: p.report.omitted(),
+			Idle: p.idle && p.report.counts[Error] == 1,
+		}
 	}
 	p.config.Warnings, p.config.OmittedWarnings = p.report.list, p.report.omitted()
 	return p.config, nil
@@ -91,6 +94,8 @@ type parser struct {
 	zeroWarning Position
 	// globalLogFailed is set when a log line of section global had a mistake.
 	globalLogFailed bool
+	// idle is set when nothing listens.
+	idle bool
 	// sections, listeners and servers count towards their limits.
 	sections, listeners, servers int
 }
