@@ -5,6 +5,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/whyspin/whyspin/internal/sys"
 )
 
 const (
@@ -25,8 +27,25 @@ type Signals struct{ caught chan os.Signal }
 func CatchSignals() *Signals {
 	s := &Signals{make(chan os.Signal, signalQueue)}
 	signal.Ignore(syscall.SIGPIPE)
-	signal.Notify(s.caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	signal.Notify(s.caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGQUIT)
+	if onTerminal() {
+		// The terminal sends them for each write of a background job, and a write that a handler interrupts
+		// is made again: it would never come to an end. Ignored, the write goes through.
+		signal.Ignore(syscall.SIGTTOU, syscall.SIGTTIN)
+	} else {
+		signal.Notify(s.caught, syscall.SIGTTOU, syscall.SIGTTIN)
+	}
 	return s
+}
+
+// onTerminal reports whether a standard stream leads to a terminal.
+func onTerminal() bool {
+	for fd := range 3 {
+		if sys.IsTerminal(fd) {
+			return true
+		}
+	}
+	return false
 }
 
 // Proxy is what signals stop: the engine.
@@ -41,7 +60,7 @@ type RunOptions struct {
 	Proxy Proxy
 	// HardStopAfter ends a soft stop that takes longer; 0 never.
 	HardStopAfter time.Duration
-	// State is one line about the process, for SIGHUP.
+	// State is one line about the process, for SIGHUP and SIGQUIT.
 	State func() string
 	// Log takes messages about what is done.
 	Log func(format string, args ...any)
@@ -54,7 +73,9 @@ type RunOptions struct {
 //	SIGTERM, SIGINT  stop now
 //	SIGUSR1          soft stop: no new clients, and stop when the last stream has ended;
 //	                 a second one adds nothing
-//	SIGHUP           write the state to the log
+//	SIGHUP, SIGQUIT  write the state to the log
+//	SIGTTOU, SIGTTIN nothing but a line in the log: HAProxy pauses and resumes its listeners,
+//	                 which is not supported yet
 //
 // It reports whether the proxy stopped in order: false means that a worker did not come back to its loop and
 // was left behind.
@@ -64,8 +85,10 @@ func (s *Signals) Run(o RunOptions) bool {
 		select {
 		case sig := <-s.caught:
 			switch sig {
-			case syscall.SIGHUP:
+			case syscall.SIGHUP, syscall.SIGQUIT:
 				o.Log("state: %s", o.State())
+			case syscall.SIGTTOU, syscall.SIGTTIN:
+				o.Log("%v is ignored: pausing and resuming the listeners is not supported yet", sig)
 			case syscall.SIGUSR1:
 				r.softStop()
 			default:

@@ -83,6 +83,21 @@ func TestSoftStop(t *testing.T) {
 	a.says("stopping: the last stream has ended", "Stop", "ended true")
 }
 
+// TestSignalsThatOnlySaySomething: by default the first would end the process with a dump of its goroutines,
+// and the other two would stop it.
+func TestSignalsThatOnlySaySomething(t *testing.T) {
+	a := act(t, "signals")
+	a.says("running")
+	a.signal(syscall.SIGQUIT)
+	a.says("state: fine")
+	for _, s := range []syscall.Signal{syscall.SIGTTOU, syscall.SIGTTIN} {
+		a.signal(s)
+		a.says(fmt.Sprintf("%v is ignored: pausing and resuming the listeners is not supported yet", s))
+	}
+	a.signal(syscall.SIGTERM)
+	a.says("Stopping", "stopping on terminated with 2 streams", "Stop", "ended true")
+}
+
 func second(_ int, err error) error { return err }
 
 func TestHardStopAfterASoftStop(t *testing.T) {

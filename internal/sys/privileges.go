@@ -2,6 +2,7 @@ package sys
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"syscall"
 
@@ -101,4 +102,19 @@ func ReplaceDescriptor(from, to int) error {
 		return fmt.Errorf("replacing descriptor %d: %w", to, err)
 	}
 	return nil
+}
+
+// MemoryFile returns a file that exists in memory alone and is closed when another program is executed.
+func MemoryFile(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making a file in memory: %w", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// IsTerminal reports whether a descriptor leads to a terminal.
+func IsTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
 }
