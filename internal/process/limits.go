@@ -68,25 +68,27 @@ func (kernelLimit) raise(least uint64) (uint64, error) { return sys.RaiseOpenFil
 // limitConns fits the limit of connections to that of descriptors.
 func (p *Prepared) limitConns() error {
 	g := &p.config.Global
-	var warning string
-	var err error
-	p.MaxConn, warning, err = fit(g.MaxConn, reserve(p.config, p.Workers), g.ULimitN, kernelLimit{})
+	conns, warnings, err := fit(g.MaxConn, reserve(p.config, p.Workers), g.ULimitN, kernelLimit{})
 	if err != nil {
 		return err
 	}
-	if warning != "" {
-		p.Warnings = append(p.Warnings, warning)
-	}
+	p.MaxConn, p.Warnings = conns, append(p.Warnings, warnings...)
 	p.MaxSockets = p.MaxConn*descriptorsPerStream + reserve(p.config, p.Workers)
 	return nil
 }
 
 // fit returns the limit of connections: the one asked for, lowered if descriptors do not suffice and the
 // limit cannot be raised; without one, as many as descriptors allow. asked is "ulimit-n", 0 when not given.
-func fit(maxConn, reserve, asked int, limit descriptorLimit) (conns int, warning string, err error) {
+func fit(maxConn, reserve, asked int, limit descriptorLimit) (conns int, warnings []string, err error) {
 	have, err := limit.now()
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
+	}
+	if asked > 0 && uint64(asked) < have {
+		// HAProxy would lower the limit, and with it maxconn when that is not given.
+		warnings = append(warnings, fmt.Sprintf("ulimit-n %d has no effect: the process may have %d"+
+			" descriptors already, and whyspin never lowers that limit; maxconn limits the connections",
+			asked, have))
 	}
 	need := maxConn*descriptorsPerStream + reserve
 	var raising error
@@ -102,16 +104,17 @@ func fit(maxConn, reserve, asked int, limit descriptorLimit) (conns int, warning
 	}
 	switch {
 	case most < 1:
-		return 0, "", fmt.Errorf("the limit of %d descriptors does not suffice for a single connection,"+
+		return 0, nil, fmt.Errorf("the limit of %d descriptors does not suffice for a single connection,"+
 			" since %d are needed besides: raise it (ulimit -n, or LimitNOFILE= of the unit)", have, reserve)
 	case maxConn == 0:
-		return min(most, mostConns), "", nil
+		return min(most, mostConns), warnings, nil
 	case maxConn > most:
-		return most, fmt.Sprintf("maxconn %d needs %d descriptors, but the process may have only %d and may"+
-			" not raise that%s: maxconn is lowered to %d (ulimit -n, or LimitNOFILE= of the unit, raise it)",
-			maxConn, need, have, because(raising), most), nil
+		return most, append(warnings, fmt.Sprintf("maxconn %d needs %d descriptors, but the process may"+
+			" have only %d and may not raise that%s: maxconn is lowered to %d (ulimit -n, or LimitNOFILE= of"+
+			" the unit, raise it)",
+			maxConn, need, have, because(raising), most)), nil
 	}
-	return maxConn, "", nil
+	return maxConn, warnings, nil
 }
 
 func because(err error) string {

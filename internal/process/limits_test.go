@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/whyspin/whyspin/internal/config"
@@ -48,14 +49,16 @@ func TestConnectionsFitDescriptors(t *testing.T) {
 			`may not raise that \(not here\): .* lowered to 50`},
 		{"nothing is asked for", 0, 0, limit{1000, 5000, nil}, 450, ""},
 		{"ulimit-n is asked for", 0, 3000, limit{1000, 5000, nil}, 1450, ""},
-		{"ulimit-n does not lower the limit", 0, 500, limit{1000, 5000, nil}, 450, ""},
+		{"ulimit-n does not lower the limit", 0, 500, limit{1000, 5000, nil}, 450,
+			"^ulimit-n 500 has no effect: the process may have 1000 descriptors already"},
 		{"no limit to speak of", 0, 0, limit{1 << 30, 1 << 30, nil}, mostConns, ""},
 		{"more than that, on request", 2 * mostConns, 0, limit{1 << 30, 1 << 30, nil}, 2 * mostConns, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, warning, err := fit(test.maxConn, reserve, test.asked, &test.limit)
+			got, warnings, err := fit(test.maxConn, reserve, test.asked, &test.limit)
 			must(t, err)
+			warning := strings.Join(warnings, "; ")
 			if got != test.want {
 				t.Errorf("maxconn is %d, want %d", got, test.want)
 			}
@@ -91,7 +94,7 @@ const capResource = 24
 
 // playLimit says what became of the limits.
 func playLimit() {
-	p, err := Prepare(settings())
+	p, err := Prepare(settings(), Options{})
 	if err != nil {
 		say(err.Error())
 		return
