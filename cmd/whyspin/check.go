@@ -4,8 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/process"
 )
 
 const checkUsage = "-f FILE..."
@@ -23,14 +25,27 @@ func runCheck(arguments []string) int {
 	if len(names) == 0 {
 		return complain("check", errors.New("no configuration file was named"))
 	}
-	c, err := load(names, *allowFaults)
+	say := messages{}
+	c, _, err := check(say, names, *allowFaults, process.Options{})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		say.alert(err)
 		return exitFailed
 	}
-	for _, w := range c.Warnings {
-		fmt.Fprintln(os.Stderr, w)
-	}
-	fmt.Printf("%s: the configuration is valid\n", strings.Join(c.Files, ", "))
+	fmt.Fprintf(standardOutput, "%s: the configuration is valid\n", strings.Join(c.Files, ", "))
 	return exitOK
+}
+
+// check reads a configuration, looks for what a start would fail on, and prints and counts the warnings.
+func check(say messages, names []string, allowFaults bool, o process.Options) (
+	c *config.Config, warnings int, err error,
+) {
+	if c, err = load(names, allowFaults); err != nil {
+		return nil, 0, err
+	}
+	warnings = say.warnAll(c.Warnings)
+	more, err := process.Check(c, o)
+	for _, text := range more {
+		say.warn("warning: " + text)
+	}
+	return c, warnings + len(more), err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,20 +10,27 @@ import (
 	"github.com/whyspin/whyspin/internal/config"
 )
 
-// compatible is the command line of the haproxy program.
+// compatibleLine is the command line of the haproxy program.
 type compatibleLine struct {
 	settings
 	check, verbose, version, everything bool
-	directory, pidFile                  string
-	maxConn                             int
+	pidFile                             string
+	maxConn, proxyMaxConn               int
 	daemon, foreground                  bool
+	without                             []string // the flags that have no effect here
 }
 
-// notYet are the flags of haproxy that are part of the contract and not built yet.
-var notYet = []string{"-W", "-Ws", "-S", "-sf", "-st", "-x", "-cc", "-L", "-N"}
+// notYet are the flags of haproxy that are part of the contract and not built yet, and what they ask for.
+var notYet = map[string]string{
+	"-W": "master-worker mode", "-Ws": "master-worker mode", "-S": "the master's runtime API",
+	"-sf": "replacing a running process", "-st": "replacing a running process",
+	"-x": "taking over listeners from a running process", "-cc": "evaluating a condition",
+}
 
-// ignored are flags that choose among HAProxy's internals.
-var ignored = []string{"-d", "-dM", "-dr", "-de", "-dp", "-dS", "-dG", "-dV", "-dL", "-dK", "-dD", "-dW"}
+// tuning are the flags that choose among HAProxy's internals, or print about them; more may follow the
+// letters in the same word. They have no effect.
+var tuning = []string{"-dC", "-dD", "-dF", "-dG", "-dK", "-dL", "-dM", "-dR", "-dS", "-dV", "-dZ", "-de",
+	"-dh", "-dl", "-dp", "-ds", "-dt"}
 
 // runCompatible takes the flags of the haproxy program, so that whyspin can stand in its place.
 func runCompatible(arguments []string) int {
@@ -38,14 +46,11 @@ func runCompatible(arguments []string) int {
 		}
 		return exitOK
 	}
-	if l.directory != "" {
-		if err := os.Chdir(l.directory); err != nil {
-			fmt.Fprintf(os.Stderr, "[ALERT]    (%d) : %v\n", os.Getpid(), err)
-			return exitFailed
-		}
+	for _, flag := range l.without {
+		l.warn(fmt.Sprintf("the flag %s has no effect in whyspin", flag))
 	}
 	if l.check {
-		return checkCompatible(l)
+		return l.checkOnly()
 	}
 	return run(l.settings)
 }
@@ -79,13 +84,16 @@ func parseCompatible(arguments []string) (*compatibleLine, error) {
 			l.pidFile, err = next(&i, flag)
 		case flag == "-C":
 			l.directory, err = next(&i, flag)
-		case flag == "-n":
+		case flag == "-n" || flag == "-N" || flag == "-m":
 			var text string
 			if text, err = next(&i, flag); err == nil {
-				if l.maxConn, err = strconv.Atoi(text); err != nil || l.maxConn < 1 {
-					err = fmt.Errorf("the flag -n needs a number above 0, not %q", text)
-				}
+				err = l.number(flag, text)
 			}
+		case flag == "-L":
+			_, err = next(&i, flag)
+			l.without = append(l.without, flag)
+		case (flag == "-sf" || flag == "-st") && i+1 == len(arguments):
+			// Nobody to replace, as at the first start by a script that reads the pid file.
 		default:
 			err = l.word(flag)
 		}
@@ -96,6 +104,23 @@ func parseCompatible(arguments []string) (*compatibleLine, error) {
 	return l.complete()
 }
 
+// number takes the value of a flag; 0 stands for the flag's absence.
+func (l *compatibleLine) number(flag, text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return fmt.Errorf("the flag %s needs a whole number, not %q", flag, text)
+	}
+	switch flag {
+	case "-n":
+		l.maxConn = n
+	case "-N":
+		l.proxyMaxConn = n
+	default:
+		l.without = append(l.without, flag)
+	}
+	return nil
+}
+
 // word takes a flag without a value.
 func (l *compatibleLine) word(flag string) error {
 	switch flag {
@@ -103,8 +128,12 @@ func (l *compatibleLine) word(flag string) error {
 		l.check = true
 	case "-D":
 		l.daemon = true
-	case "-db":
+	case "-db", "-d": // HAProxy's debug mode prints what passes through it, which whyspin does not
 		l.foreground = true
+	case "-dW":
+		l.fatalWarnings = true
+	case "-dr":
+		l.options.IgnoreUnresolved = true
 	case "-q":
 		l.quiet = true
 	case "-V":
@@ -116,13 +145,12 @@ func (l *compatibleLine) word(flag string) error {
 	case "--allow-faults":
 		l.allowFaults = true
 	default:
-		for _, f := range notYet {
-			if f == flag {
-				return fmt.Errorf("the flag %s of haproxy is not supported in this version", flag)
-			}
+		if what, known := notYet[flag]; known {
+			return fmt.Errorf("the flag %s of haproxy (%s) is not supported yet", flag, what)
 		}
-		for _, f := range ignored {
-			if f == flag {
+		for _, f := range tuning {
+			if strings.HasPrefix(flag, f) {
+				l.without = append(l.without, flag)
 				return nil
 			}
 		}
@@ -136,6 +164,7 @@ func (l *compatibleLine) complete() (*compatibleLine, error) {
 		return nil, fmt.Errorf("no configuration file was named (-f FILE)")
 	}
 	l.background = !l.foreground
+	l.haproxy, l.quiet = true, l.quiet && !l.verbose
 	l.change = func(c *config.Config) {
 		c.Global.Daemon = c.Global.Daemon || l.daemon
 		if l.pidFile != "" {
@@ -144,28 +173,45 @@ func (l *compatibleLine) complete() (*compatibleLine, error) {
 		if l.maxConn > 0 {
 			c.Global.MaxConn = l.maxConn
 		}
+		for _, p := range c.Proxies {
+			if p.IsFrontend && p.MaxConn == 0 {
+				p.MaxConn = l.proxyMaxConn
+			}
+		}
 	}
 	return l, nil
 }
 
-// checkCompatible is "haproxy -c": messages in HAProxy's form, which editors and deployment scripts know.
-func checkCompatible(l *compatibleLine) int {
-	c, err := load(l.files, l.allowFaults)
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(os.Stderr, "[ALERT]    (%d) : config : %s\n", os.Getpid(), line)
+// exitIdle is haproxy's exit code for a configuration that is right and has nothing to do.
+const exitIdle = 2
+
+// checkOnly is "haproxy -c": its messages and its exit codes.
+func (l *compatibleLine) checkOnly() int {
+	print := func(line string) {
+		if !l.quiet {
+			fmt.Fprintln(standardOutput, line)
 		}
-		fmt.Fprintf(os.Stderr, "[ALERT]    (%d) : config : Fatal errors found in configuration.\n",
-			os.Getpid())
+	}
+	err := l.changeDirectory()
+	var warnings int
+	if err == nil {
+		_, warnings, err = check(l.messages, l.files, l.allowFaults, l.options)
+	}
+	var wrong *config.Errors
+	switch {
+	case errors.As(err, &wrong) && wrong.Idle:
+		print("Configuration file has no error but will not start (no listener) => exit(2).")
+		return exitIdle
+	case err != nil:
+		l.alert(err)
+		l.alert(errFatal)
 		return exitFailed
+	case warnings > 0 && l.fatalWarnings:
+		l.alert(errWarnings)
+		return exitFailed
+	case warnings > 0:
+		print("Warnings were found.")
 	}
-	if !l.quiet {
-		for _, w := range c.Warnings {
-			fmt.Fprintf(os.Stderr, "[WARNING]  (%d) : config : %s\n", os.Getpid(), w)
-		}
-		if l.verbose || len(c.Warnings) == 0 {
-			fmt.Println("Configuration file is valid")
-		}
-	}
+	print("Configuration file is valid")
 	return exitOK
 }

@@ -24,12 +24,12 @@ func runDemo(arguments []string) int {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	if err := lab.Demo(ctx, os.Stdout, program); err != nil {
+	if err := lab.Demo(ctx, standardOutput, program); err != nil {
 		if errors.Is(err, context.Canceled) {
-			err = errors.New("interrupted")
+			err = errInterrupted
 		}
 		return fail("demo", err)
 	}
-	fmt.Println("\nEverything was as it has to be.")
+	fmt.Fprintln(standardOutput, "\nEverything was as it has to be.")
 	return exitOK
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -30,6 +32,9 @@ func runDiagnose(arguments []string) int {
 	ctx, stop := interruptible()
 	defer stop()
 	d, err := diagnose.Run(ctx, o)
+	if errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
 	if err != nil {
 		return fail("diagnose", err)
 	}

@@ -51,7 +51,7 @@ func init() {
 }
 
 func main() {
-	os.Exit(dispatch(os.Args[1:]))
+	os.Exit(standardOutput.complete(dispatch(os.Args[1:])))
 }
 
 func dispatch(arguments []string) int {
@@ -67,7 +67,7 @@ func dispatch(arguments []string) int {
 	}
 	switch {
 	case name == "help" || name == "-h" || name == "--help":
-		help(os.Stdout)
+		help(standardOutput)
 		return exitOK
 	case strings.HasPrefix(name, "-"):
 		return runCompatible(arguments)
@@ -84,7 +84,8 @@ func help(w io.Writer) {
 	fmt.Fprint(w, `
 TARGET is --pid N, --socket PATH (of a runtime API), or the name of a process; without one, the only
 running whyspin.
-Without a command the flags of the haproxy program are taken: -f -c -d -db -p -q -V -v -vv.
+Without a command the flags of the haproxy program are taken: -f -c -d -db -dr -dW -C -D -n -N -p -q -V
+-v -vv; flags that tune what only HAProxy has (-dM, -m, ...) are accepted and have no effect.
 `)
 }
 
@@ -101,8 +102,8 @@ func flags(set *flag.FlagSet, usage string, arguments []string) (code int, ok bo
 	case err == nil:
 		return 0, true
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Printf("usage: whyspin %s %s\n", set.Name(), usage)
-		set.SetOutput(os.Stdout)
+		fmt.Fprintf(standardOutput, "usage: whyspin %s %s\n", set.Name(), usage)
+		set.SetOutput(standardOutput)
 		set.PrintDefaults()
 		return exitOK, false
 	}

@@ -34,12 +34,13 @@ func runProbes(arguments []string) int {
 	}
 	cost, costErr := p.Cost()
 	printPlan(p.Plan())
-	fmt.Printf("\nloading took %v\n", loaded.Round(time.Millisecond))
+	fmt.Fprintf(standardOutput, "\nloading took %v\n", loaded.Round(time.Millisecond))
 	if costErr != nil {
-		fmt.Printf("cost: not measured: %v\n", costErr)
+		fmt.Fprintf(standardOutput, "cost: not measured: %v\n", costErr)
 		return exitOK
 	}
-	fmt.Printf("cost of level 2 (%s) while a window is open, for each system call:\n", cost.Hook)
+	fmt.Fprintf(standardOutput, "cost of level 2 (%s) while a window is open, for each system call:\n",
+		cost.Hook)
 	for _, line := range []struct {
 		what string
 		cost time.Duration
@@ -47,7 +48,7 @@ func runProbes(arguments []string) int {
 		{"of another process", cost.Neighbour}, {"of the watched process", cost.Call},
 		{"that reads or writes", cost.IO}, {"a wait that delivers an event", cost.Wait},
 	} {
-		fmt.Printf("  %-30s +%d ns\n", line.what, line.cost.Nanoseconds())
+		fmt.Fprintf(standardOutput, "  %-30s +%d ns\n", line.what, line.cost.Nanoseconds())
 	}
 	return exitOK
 }
@@ -109,16 +110,16 @@ func printPlan(plan []probe.Signal) {
 		if try, ok := s.Taken(); ok {
 			verdict = "by " + try.Hook
 		}
-		fmt.Printf("%-9s %-14s %s\n", s.Name, verdict, s.Shows)
+		fmt.Fprintf(standardOutput, "%-9s %-14s %s\n", s.Name, verdict, s.Shows)
 		for _, t := range s.Tries {
 			if t.Err != nil {
-				fmt.Printf("            no  %-11s %s: %v\n", t.Hook, t.On, t.Err)
+				fmt.Fprintf(standardOutput, "            no  %-11s %s: %v\n", t.Hook, t.On, t.Err)
 				continue
 			}
-			fmt.Printf("            yes %-11s %s\n", t.Hook, t.On)
+			fmt.Fprintf(standardOutput, "            yes %-11s %s\n", t.Hook, t.On)
 		}
 		if text := s.Unknown(); text != "" {
-			fmt.Printf("            %s\n", text)
+			fmt.Fprintf(standardOutput, "            %s\n", text)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,11 +29,14 @@ const runUsage = "-f FILE... [--allow-faults]"
 
 // settings are what the command line says about running a proxy.
 type settings struct {
-	files       []string
-	allowFaults bool
-	background  bool // if the configuration, or the command line, asks for it
-	quiet       bool
-	change      func(*config.Config) // what the command line overrides; nil for nothing
+	messages
+	files         []string
+	directory     string // to change to first; empty for none
+	allowFaults   bool
+	background    bool                 // if the configuration, or the command line, asks for it
+	change        func(*config.Config) // what the command line overrides; nil for nothing
+	fatalWarnings bool                 // warnings about the configuration are errors
+	options       process.Options
 }
 
 func runProxy(arguments []string) int {
@@ -58,26 +62,36 @@ func run(s settings) int {
 	if err != nil {
 		return fail("run", err)
 	}
-	c, err := load(s.files, s.allowFaults)
-	if err != nil {
+	failed := func(err error) int {
 		if !startup.Failed(err) {
-			fmt.Fprintln(os.Stderr, err)
+			s.alert(err)
 		}
 		return exitFailed
+	}
+	sources, err := s.sources(startup)
+	if err != nil {
+		return failed(err)
+	}
+	c, err := parse(sources, s.allowFaults)
+	if err != nil {
+		return failed(err)
 	}
 	if s.change != nil {
 		s.change(c)
 	}
+	if s.fatalWarnings && s.warnAll(c.Warnings) > 0 {
+		return failed(errWarnings)
+	}
 	if s.background && c.Global.Daemon && !startup.InBackground() {
-		return process.RunInBackground(os.Stderr)
+		return s.runInBackground(sources)
 	}
 	p := &service{settings: s, config: c, startup: startup}
 	if err := p.start(); err != nil {
 		p.end()
-		if !startup.Failed(err) {
+		if !s.haproxy && !startup.InBackground() {
 			return fail("run", err)
 		}
-		return exitFailed
+		return failed(err)
 	}
 	defer p.end()
 	orderly := signals.Run(process.RunOptions{
@@ -85,6 +99,49 @@ func run(s settings) int {
 		Log: func(format string, args ...any) { p.note(accesslog.Notice, format, args...) },
 	})
 	if !orderly {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// sources are the texts of the configuration. A background process gets them from the one that it was
+// started by, and is in the right directory already.
+func (s *settings) sources(startup *process.Startup) ([]config.File, error) {
+	if startup.InBackground() {
+		text, err := startup.Handed()
+		if err != nil {
+			return nil, err
+		}
+		var sources []config.File
+		if err := json.Unmarshal(text, &sources); err != nil {
+			return nil, fmt.Errorf("reading what the foreground process has handed over: %w", err)
+		}
+		return sources, nil
+	}
+	if err := s.changeDirectory(); err != nil {
+		return nil, err
+	}
+	return read(s.files)
+}
+
+func (s *settings) changeDirectory() error {
+	if s.directory == "" {
+		return nil
+	}
+	if err := os.Chdir(s.directory); err != nil {
+		return fmt.Errorf("changing the directory: %w", err)
+	}
+	return nil
+}
+
+// runInBackground leaves the proxy to a process of its own.
+func (s *settings) runInBackground(sources []config.File) int {
+	text, err := json.Marshal(sources)
+	if err == nil {
+		err = process.RunInBackground(text)
+	}
+	if err != nil {
+		s.alert(err)
 		return exitFailed
 	}
 	return exitOK
@@ -112,8 +169,14 @@ type service struct {
 // start brings everything up, in the order that package process asks for: what needs rights first.
 func (p *service) start() error {
 	var err error
-	if p.prepared, err = process.Prepare(p.config); err != nil {
+	if p.prepared, err = process.Prepare(p.config, p.options); err != nil {
 		return err
+	}
+	if p.fatalWarnings && len(p.prepared.Warnings) > 0 {
+		for _, text := range p.prepared.Warnings {
+			p.messages.warn(text)
+		}
+		return errWarnings
 	}
 	if p.log, err = accesslog.New(accesslog.Options{Config: p.config, Resolve: process.Resolve}); err != nil {
 		return err
@@ -184,6 +247,9 @@ func (p *service) warn() {
 		p.tell(w.String())
 	}
 	for _, text := range append(p.prepared.Warnings, p.log.Warnings()...) {
+		p.tell("warning: " + text)
+	}
+	if text := p.startup.Warning(); text != "" {
 		p.tell("warning: " + text)
 	}
 	if p.probe == nil {
@@ -318,12 +384,12 @@ func (p *service) note(level accesslog.Level, format string,
 // tell says something to whoever started the proxy, and to the log.
 func (p *service) tell(text string) {
 	p.note(accesslog.Warning, "%s", text)
-	if !p.quiet && !p.config.Global.Quiet {
-		fmt.Fprintln(os.Stderr, text)
+	if !p.config.Global.Quiet {
+		p.messages.warn(text)
 	}
 }
 
-// state is the one line that SIGHUP writes to the log.
+// state is the one line that SIGHUP and SIGQUIT write to the log.
 func (p *service) state() string {
 	t := p.engine.Totals()
 	return fmt.Sprintf("%d streams of %d, %d connections since the start, %d bytes in, %d out", t.Streams,

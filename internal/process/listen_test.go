@@ -92,7 +92,7 @@ func TestEveryKindOfListener(t *testing.T) {
 		{Address: config.Address{Kind: config.AddressUnix, Path: path + "-api"}, Unix: noOwner,
 			Level: config.LevelAdmin},
 	}
-	got, err := prepare(c, names)
+	got, err := prepare(c, Options{}, names)
 	must(t, err)
 	if len(got.Listeners) != 7 || len(got.StatsSockets) != 1 ||
 		got.StatsSockets[0].Config != &c.Global.StatsSockets[0] {
@@ -148,7 +148,7 @@ func TestEverythingThatIsWrongIsReportedAtOnce(t *testing.T) {
 		{Position: config.Position{File: "x.cfg", Line: 99},
 			Address: config.Address{Kind: config.AddressFD, FD: 9999}},
 	}
-	_, err = prepare(c, names)
+	_, err = prepare(c, Options{}, names)
 	if err == nil {
 		t.Fatal("a configuration with mistakes was prepared")
 	}
@@ -182,7 +182,7 @@ func TestServerAddresses(t *testing.T) {
 	)
 	unused := section(c, "unused", nil, relativeAddress(0))
 	unused.IsFrontend = false
-	prepared, err := prepare(c, names)
+	prepared, err := prepare(c, Options{}, names)
 	must(t, err)
 	defer prepared.Close()
 	port := sys.Linux{}.LocalAddress(prepared.Listeners[0].FD).IP.Port()
@@ -208,7 +208,7 @@ func TestRelativePortsThatCannotBeHad(t *testing.T) {
 	c, one := newConfig(), ipAddress("127.0.0.1", 0)
 	section(c, "high", []config.Address{one}, relativeAddress(65535))
 	section(c, "two", []config.Address{one, one}, relativeAddress(1))
-	_, err := prepare(c, names)
+	_, err := prepare(c, Options{}, names)
 	if err == nil {
 		t.Fatal("ports that do not exist were accepted")
 	}

@@ -20,33 +20,54 @@ type identity struct {
 
 // findIdentity finds out who the process is to become, while the files of users can still be read.
 func (p *Prepared) findIdentity() error {
-	g := &p.config.Global
+	id, err := identityOf(&p.config.Global)
+	p.identity = id
+	return errors.Join(err, checkRoot(&p.config.Global))
+}
+
+// identityOf looks up the names of the process's user and group.
+func identityOf(g *config.Global) (identity, error) {
 	id := identity{uid: g.UID, gid: g.GID, chroot: g.Chroot}
 	var wrong []error
 	primary := -1
 	if g.User != "" {
 		var err error
 		id.uid, primary, err = findUser(g.User)
-		wrong = append(wrong, err)
+		wrong = append(wrong, at(g.UserPos, err))
 	}
 	if g.Group != "" {
 		var err error
 		id.gid, err = findGroup(g.Group)
-		wrong = append(wrong, err)
+		wrong = append(wrong, at(g.GroupPos, err))
 	}
 	if id.uid > 0 && id.gid < 0 && primary >= 0 {
 		// HAProxy would keep the group of root.
 		id.gid = primary
 	}
-	if id.chroot != "" {
-		if info, err := os.Stat(id.chroot); err != nil {
-			wrong = append(wrong, fmt.Errorf("chroot: %w", err))
-		} else if !info.IsDir() {
-			wrong = append(wrong, fmt.Errorf("chroot: %q is not a directory", id.chroot))
-		}
+	return id, errors.Join(wrong...)
+}
+
+// checkRoot reports a root directory that the process cannot change to.
+func checkRoot(g *config.Global) error {
+	if g.Chroot == "" {
+		return nil
 	}
-	p.identity = id
-	return errors.Join(wrong...)
+	info, err := os.Stat(g.Chroot)
+	switch {
+	case err != nil:
+		return at(g.ChrootPos, fmt.Errorf("chroot: %w", err))
+	case !info.IsDir():
+		return at(g.ChrootPos, fmt.Errorf("chroot: %q is not a directory", g.Chroot))
+	}
+	return nil
+}
+
+// at puts the place in the configuration before an error; nil stays nil.
+func at(where config.Position, err error) error {
+	if text := where.String(); err != nil && text != "" {
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	return err
 }
 
 // findUser returns a user's id and primary group.

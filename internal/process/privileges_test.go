@@ -44,7 +44,7 @@ func playDrop() {
 		say(d)
 		_, _ = os.Stdin.Read(make([]byte, 1))
 	}()
-	p, err := Prepare(settings())
+	p, err := Prepare(settings(), Options{})
 	if err == nil {
 		err = p.WritePIDFile()
 	}

@@ -45,6 +45,7 @@ type Prepared struct {
 	Warnings []string
 
 	config   *config.Config
+	options  Options
 	servers  map[*config.Server]sys.Address
 	identity identity
 	created  []string // unix socket files
@@ -56,14 +57,21 @@ type StatsSocket struct {
 	Config *config.StatsSocket
 }
 
-// Prepare opens the listeners, resolves the names of servers and users, and fits the limit of connections
-// to that of descriptors. It reports everything that is wrong at once, and has then left nothing open.
-func Prepare(c *config.Config) (*Prepared, error) {
-	return prepare(c, systemLookup)
+// Options are what the command line says about a start.
+type Options struct {
+	// IgnoreUnresolved disables, with a warning, a server whose name cannot be resolved, as "haproxy -dr"
+	// does. Without it such a server is an error.
+	IgnoreUnresolved bool
 }
 
-func prepare(c *config.Config, l lookup) (*Prepared, error) {
-	p := &Prepared{config: c, servers: map[*config.Server]sys.Address{}, Workers: workers(c)}
+// Prepare opens the listeners, resolves the names of servers and users, and fits the limit of connections
+// to that of descriptors. It reports everything that is wrong at once, and has then left nothing open.
+func Prepare(c *config.Config, o Options) (*Prepared, error) {
+	return prepare(c, o, systemLookup)
+}
+
+func prepare(c *config.Config, o Options, l lookup) (*Prepared, error) {
+	p := &Prepared{config: c, options: o, servers: map[*config.Server]sys.Address{}, Workers: workers(c)}
 	var wrong []error
 	note := func(err error) {
 		if err != nil {

@@ -105,6 +105,11 @@ func (p *Prepared) resolveServers(l lookup) error {
 	var wrong []error
 	for _, r := range results {
 		p.servers[r.server] = r.address
+		if r.err != nil && p.options.IgnoreUnresolved && r.server.Address.Kind == config.AddressName {
+			p.Warnings = append(p.Warnings, unresolved(r.err))
+			r.server.Disabled = true
+			continue
+		}
 		wrong = append(wrong, r.err)
 	}
 	return errors.Join(wrong...)

@@ -23,7 +23,11 @@ func playDaemon() {
 		panic(err)
 	}
 	if !startup.InBackground() {
-		os.Exit(RunInBackground(os.Stderr))
+		if err := RunInBackground([]byte("what was read")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(ExitFailure)
+		}
+		os.Exit(ExitOK)
 	}
 	switch os.Getenv(outcomeVariable) {
 	case "ready":
@@ -31,7 +35,11 @@ func playDaemon() {
 		if err := (&Prepared{config: c}).WritePIDFile(); err != nil {
 			panic(err)
 		}
-		fmt.Println("a word before") // still seen by the foreground
+		handed, err := startup.Handed()
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println("a word before,", string(handed)) // still seen by the foreground
 		if err := startup.Ready(); err != nil {
 			panic(err)
 		}
@@ -65,7 +73,7 @@ func TestDaemon(t *testing.T) {
 			return err != nil || strings.Contains(string(status), ") Z ")
 		})
 	}()
-	if word != "a word before" {
+	if word != "a word before, what was read" {
 		t.Errorf("the background process said %q", word)
 	}
 	// It may still be on its way between saying that it is ready and letting go of its streams.
@@ -153,12 +161,18 @@ func TestSystemdIsTold(t *testing.T) {
 		}
 	}
 	t.Setenv(notifyVariable, "/no/such/socket")
-	if _, err := BeginStartup(); err == nil || !strings.HasPrefix(err.Error(), notifyVariable+": ") {
-		t.Errorf("a socket of systemd that is not there: %v", err)
+	unreachable, err := BeginStartup()
+	must(t, err)
+	if !strings.HasPrefix(unreachable.Warning(), notifyVariable+": ") {
+		t.Errorf("a socket of systemd that is not there: the warning is %q", unreachable.Warning())
 	}
+	must(t, unreachable.Ready())
 	t.Setenv(notifyVariable, "")
 	s, err := BeginStartup()
 	must(t, err)
+	if s.Warning() != "" {
+		t.Errorf("a warning though nobody waits: %s", s.Warning())
+	}
 	must(t, s.Ready()) // nobody waits
 	s.Stopping()
 }
