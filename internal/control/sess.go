@@ -142,8 +142,13 @@ func shutdownSession(c *session, args []string) {
 		other.conn.Close()
 		return
 	}
-	if !c.server.options.Engine.Kill(printID(id), stream.KillAdmin) && !c.explainStuck(id) {
+	switch c.server.options.Engine.Kill(printID(id), stream.KillAdmin) {
+	case engine.KillUnknown:
 		c.message(severityError, "No such session (use 'show sess').\n")
+	case engine.KillOrdered:
+		c.message(severityError, "Worker %d has not come back to its loop yet; it ends the session as soon"+
+			" as it does (use 'show spin').\n", workerOf(id))
+	case engine.KillEnded:
 	}
 }
 

@@ -28,10 +28,13 @@ func (c *session) printStuck(stuck []engine.Stuck) {
 // workerShift is where the worker is in a stream's id.
 const workerShift = 24
 
+// workerOf returns the number of the worker that has, or would have, the stream of that id.
+func workerOf(id uint64) int { return int(id>>workerShift&0xff) + 1 }
+
 // explainStuck answers a command about a stream that was not found with the reason, if the worker that would
 // have it does not give its lock: then nothing is known of the stream. It reports whether that is so.
 func (c *session) explainStuck(id uint64) bool {
-	index := int(id>>workerShift&0xff) + 1
+	index := workerOf(id)
 	for _, w := range c.server.options.Engine.Workers() {
 		if w.Index != index || w.Stuck <= 0 {
 			continue

@@ -111,6 +111,19 @@ func (s *Supervisor) report(findings []correlate.Finding) {
 	}
 }
 
+// killed says what came of an order to end a stream.
+func killed(r engine.KillResult) string {
+	switch r {
+	case engine.KillUnknown:
+		return "the stream had ended by itself"
+	case engine.KillEnded:
+		return "the stream was shut down"
+	case engine.KillOrdered:
+		return "the stream is shut down when its worker comes back to its loop"
+	}
+	panic("BUG: result of a kill order out of range")
+}
+
 // act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
 func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
@@ -118,10 +131,7 @@ func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	if f.Verdict() == correlate.Spin && f.Stream != nil {
 		switch s.Action {
 		case config.SpinShutdown:
-			found.Action = "the stream had ended by itself"
-			if s.Engine.Kill(f.Stream.ID, stream.KillSpin) {
-				found.Action = "the stream was shut down"
-			}
+			found.Action = killed(s.Engine.Kill(f.Stream.ID, stream.KillSpin))
 		case config.SpinAbort:
 			found.Action = "the process is aborted"
 			abort = true

@@ -34,8 +34,10 @@ type conn struct {
 	cause     stream.Cause
 	killed    bool
 	killer    stream.Killer
-	logged    bool
-	grant     *server // a slot granted and not yet taken
+	// killAnswers are where to report that a killed stream has ended, each with room for the answer.
+	killAnswers []chan<- bool
+	logged      bool
+	grant       *server // a slot granted and not yet taken
 
 	queued        *list.Element // in the backend's queue; guarded by the backend's lock
 	grantsBefore  uint64        // the backend's grants when it was queued

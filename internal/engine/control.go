@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/ktime"
-	"github.com/whyspin/whyspin/internal/stream"
 )
 
 // visit is a look of the control plane at a worker that is in a turn: the worker itself makes it, at the
@@ -85,33 +84,6 @@ func (w *worker) endTurn() {
 		w.makeVisit()
 		w.mu.Unlock()
 	}
-}
-
-// Kill orders the end of the stream of that id (as printed, "0x..."). It reports whether there is such a
-// stream; it is ended in the next turn of its worker.
-func (e *Engine) Kill(id string, by stream.Killer) bool {
-	w, n := e.locate(id)
-	if w == nil {
-		return false
-	}
-	found := false
-	w.locked(func() {
-		c := w.find(n)
-		if c == nil {
-			return
-		}
-		found = true
-		c.killed, c.killer = true, by
-		cause := stream.CauseAdmin
-		if by == stream.KillSpin {
-			cause = stream.CauseSpin
-		}
-		w.enqueue(c, cause)
-	})
-	if found {
-		e.kernel.Wake(w.waker)
-	}
-	return found
 }
 
 // locate returns the worker whose stream may have that id, nil when no stream can, and the id as a number.

@@ -343,16 +343,18 @@ func TestKillEndsAStreamInEveryState(t *testing.T) {
 	p.dial()
 	eventually(t, "a queued stream", func() bool { return p.inState(stream.Queued) == 1 })
 	for _, v := range p.views() {
-		if !p.engine.Kill(v.ID, stream.KillAdmin) {
-			t.Errorf("no stream %s", v.ID)
+		if got := p.engine.Kill(v.ID, stream.KillAdmin); got != KillEnded {
+			t.Errorf("the order to end stream %s came to %d", v.ID, got)
 		}
 	}
 	p.ended(2)
 	if got := p.endings(); got["KC"]+got["KQ"] != 2 {
 		t.Errorf("ended with %v, should be KC or KQ", got)
 	}
-	if p.engine.Kill("0x123", stream.KillAdmin) || p.engine.Kill("nonsense", stream.KillAdmin) {
-		t.Error("a stream that does not exist was killed")
+	for _, id := range []string{"0x123", "nonsense"} {
+		if got := p.engine.Kill(id, stream.KillAdmin); got != KillUnknown {
+			t.Errorf("the order to end stream %q, which is not there, came to %d", id, got)
+		}
 	}
 }
 

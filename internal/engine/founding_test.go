@@ -229,7 +229,7 @@ func TestTheFoundingFaultSpinsAndIsKilled(t *testing.T) {
 		t.Errorf("the overdue timer is %q (%t), should be tunnel", timer.Name, overdue)
 	}
 	for _, v := range orphans {
-		if !f.engine.Kill(v.ID, stream.KillAdmin) {
+		if f.engine.Kill(v.ID, stream.KillAdmin) != KillEnded {
 			t.Errorf("stream %s is not there to be killed", v.ID)
 		}
 	}
@@ -296,7 +296,7 @@ func TestTheControlPlaneAnswersWhileEveryWorkerSpins(t *testing.T) {
 		}
 	}
 	for _, v := range f.views() {
-		if !f.engine.Kill(v.ID, stream.KillAdmin) {
+		if f.engine.Kill(v.ID, stream.KillAdmin) != KillEnded {
 			t.Errorf("stream %s cannot be killed", v.ID)
 		}
 	}

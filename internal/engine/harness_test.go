@@ -198,12 +198,17 @@ func (p *proxy) endings() map[string]int {
 	return counts
 }
 
-// views returns copies of all streams.
+// views returns copies of all streams. On a machine with more to do than it can, a worker may be kept off the
+// processor for so long that it counts as stuck; then it is visited again.
 func (p *proxy) views() []StreamView {
+	p.t.Helper()
 	var views []StreamView
-	p.engine.Visit(func(v *StreamView) bool {
-		views = append(views, *v)
-		return true
+	eventually(p.t, "every worker to be visited", func() bool {
+		views = nil
+		return len(p.engine.Visit(func(v *StreamView) bool {
+			views = append(views, *v)
+			return true
+		})) == 0
 	})
 	return views
 }

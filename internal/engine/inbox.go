@@ -3,6 +3,7 @@ package engine
 import (
 	"sync"
 
+	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -12,8 +13,10 @@ type message struct {
 	fd       int         // accepted: the descriptor
 	peer     sys.Address // accepted
 	listener *listener   // accepted
-	id       uint64      // slot: the stream
+	id       uint64      // slot, kill: the stream
 	server   *server     // slot
+	killer   stream.Killer
+	answer   chan<- bool // kill
 }
 
 type messageKind uint8
@@ -22,10 +25,12 @@ const (
 	messageAccepted messageKind = iota // a connection to open
 	messageSlot                        // a slot for a queued stream
 	messageResume                      // a limit may have been left
+	messageKill                        // an order to end a stream
 )
 
 // inbox holds the messages to a worker. It needs no limit of its own: accepted connections are limited by
-// maxconn, a slot is granted once per queued stream, and there is at most one resume.
+// maxconn, a slot is granted once per queued stream, there is at most one resume, and whoever orders the end
+// of a stream waits for it.
 type inbox struct {
 	mu       sync.Mutex
 	messages []message
@@ -72,6 +77,8 @@ func (w *worker) receive(m message) {
 		w.open(m.fd, m.peer, m.listener)
 	case messageSlot:
 		w.grant(m.id, m.server)
+	case messageKill:
+		w.kill(m.id, m.killer, m.answer)
 	case messageResume:
 		// resumeListeners looks at the limits in every turn; the message only brings the turn about.
 	}

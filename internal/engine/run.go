@@ -211,6 +211,7 @@ func (w *worker) finish(c *conn) {
 	w.audit(c, w.now)
 	c.count()
 	w.logEnd(c)
+	c.answerKills()
 	w.free(c)
 }
 

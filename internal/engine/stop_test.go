@@ -79,3 +79,21 @@ func TestListenersAreClosedAfterTheLastWorkerHasLetGo(t *testing.T) {
 		t.Errorf("%d events of a listener that was let go", w.Stale)
 	}
 }
+
+// TestAKillOrderToABusyWorkerStands: the order waits in the worker's inbox, whatever the worker is doing.
+func TestAKillOrderToABusyWorkerStands(t *testing.T) {
+	p, k := inALongTurn(t)
+	// Any other look at the worker would wait for it, so the id is taken from its structures while it is
+	// held.
+	id := idString(p.engine.workers[0].slots[0].id)
+	if got := p.engine.Kill(id, stream.KillAdmin); got != KillOrdered {
+		t.Errorf("the order came to %d while the worker was busy, should be %d", got, KillOrdered)
+	}
+	close(k.release)
+	if r := p.ended(1)[0]; r.Ending.String() != "KD" {
+		t.Errorf("the stream ended with %s, should be KD", r.Ending)
+	}
+	if got := p.engine.Kill(id, stream.KillAdmin); got != KillUnknown {
+		t.Errorf("the order came to %d after the end, should be %d", got, KillUnknown)
+	}
+}
