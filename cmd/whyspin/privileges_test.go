@@ -25,6 +25,8 @@ func init() {
 		return
 	case "spinner":
 		spin()
+	case "crowd":
+		crowd()
 	case "namespace":
 		diagnoseInNamespace()
 	default:
@@ -251,8 +253,8 @@ func diagnoseInNamespace() {
 		panic(err)
 	}
 	defer s.end()
-	c := exec.Command(os.Getenv("WHYSPIN_TEST_PROGRAM"), "diagnose", "--pid", fmt.Sprint(s.Process.Pid), "--for",
-		"1s", "--json")
+	c := exec.Command(os.Getenv("WHYSPIN_TEST_PROGRAM"), "diagnose", "--pid", fmt.Sprint(s.Process.Pid),
+		"--for", "1s", "--json")
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	_ = c.Run() // its exit code is its verdict
 }

@@ -17,8 +17,8 @@ import (
 const kernelSymbols = "/proc/kallsyms"
 
 // lacking says what may not be seen of a process for want of a capability, one sentence for each. What the
-// probes lack is in the window; this is what /proc refuses: proc_pid_exe(5), proc_pid_fd(5), proc_kallsyms(5).
-// It tries, instead of asking for capabilities: a process of the same user needs fewer.
+// probes lack is in the window; this is what /proc refuses: proc_pid_exe(5), proc_pid_fd(5),
+// proc_kallsyms(5). It tries, instead of asking for capabilities: a process of the same user needs fewer.
 func lacking(pid int) (sentences []string) {
 	note := func(what string, capability uint, name string) {
 		why := "this process lacks " + name
@@ -32,8 +32,8 @@ func lacking(pid int) (sentences []string) {
 		return nil // the process is gone, which is said elsewhere
 	}
 	if _, err := os.Readlink(filepath.Join(directory, "exe")); errors.Is(err, fs.ErrPermission) {
-		note("its executable with the names of its functions, and files as it sees them, its configuration among"+
-			" them", sys.CapPtrace, "CAP_SYS_PTRACE")
+		note("its executable with the names of its functions, and files as it sees them, its configuration"+
+			" among them", sys.CapPtrace, "CAP_SYS_PTRACE")
 	}
 	if d, err := os.Open(filepath.Join(directory, "fd")); err == nil {
 		_ = d.Close()
