@@ -147,6 +147,9 @@ func (r *run) start(s *Scenario) error {
 				if strings.HasPrefix(line, "orphaned") {
 					rule = "orphan"
 				}
+				if strings.HasPrefix(line, "a server is being reached") {
+					rule = "pointless attempt"
+				}
 				r.fail(rule, "stream %s: %s", id, line)
 			}
 		},

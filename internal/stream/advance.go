@@ -149,16 +149,18 @@ func (s *Stream) stepConnecting(now ktime.Time) bool {
 // decides it.
 const connectTimeout ConnectError = 0xff
 
-// clientGone reports whether the client has shut its side and nothing is left that a server would have to
-// get, so that an attempt to reach one is pointless. A shutdown is first pending and, once the request
-// buffer is empty, completed: both count. In protocols where the server speaks first the buffer is always
-// empty, and the shutdown completes in the very step in which it is seen.
+// clientGone reports whether an attempt to reach a server is pointless: the client's side is closed (which,
+// while no server is reached, is the one reason for the response's end towards it to be shut), or the client
+// has shut its direction and nothing is left that a server would have to get. A shutdown is first pending
+// and, once the request buffer is empty, completed: both count. In protocols where the server speaks first
+// the buffer is always empty, and the shutdown completes in the very step in which it is seen.
 func (s *Stream) clientGone() bool {
 	out := s.request.out.state
 	if s.faults.Has(faultRedispatch) {
 		return out == Pending && (s.request.buffered == 0 || s.policy.AbortOnClose)
 	}
-	return out != Open && (s.request.buffered == 0 || s.policy.AbortOnClose)
+	return s.response.out.state == Shut ||
+		out != Open && (s.request.buffered == 0 || s.policy.AbortOnClose)
 }
 
 // assign takes the server that the engine chose.

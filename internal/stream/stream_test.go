@@ -272,6 +272,38 @@ func TestClientLeavesTheQueue(t *testing.T) {
 	st.ended("CQ")
 }
 
+// TestAClientThatBreaksOffIsGoneDespiteUnsentBytes: what a client sent before its reset is of no use to a
+// server that could never answer.
+func TestAClientThatBreaksOffIsGoneDespiteUnsentBytes(t *testing.T) {
+	t.Run("while connecting", func(t *testing.T) {
+		st := begin(t, smtp, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client connect", func() { st.s.Assigned(true, false) })
+		st.wake(CauseClientEvent, "read-client", func() { st.s.Read(Client, 5) })
+		st.wake(CauseClientEvent,
+			"release-server close-client close-server reset-server drop-request log end",
+			func() { st.s.Broken(Client) })
+		st.ended("CC")
+	})
+	t.Run("in the queue", func(t *testing.T) {
+		st := begin(t, smtp, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client", st.s.Enqueued)
+		st.wake(CauseClientEvent, "leave-queue close-client drop-request log end",
+			func() { st.s.Read(Client, 5) }, func() { st.s.Broken(Client) })
+		st.ended("CQ")
+	})
+	t.Run("before another attempt", func(t *testing.T) {
+		st := begin(t, smtp, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client connect", func() { st.s.Assigned(false, false) })
+		st.wake(CauseServerEvent, "read-client close-server", func() { st.s.ConnectFailed(ConnectRefused) })
+		st.wake(CauseClientEvent, "release-server close-client drop-request log end",
+			func() { st.s.Read(Client, 5) }, func() { st.s.Broken(Client) })
+		st.ended("CC")
+	})
+}
+
 func TestAbortOnCloseGivesUpDespiteUnsentBytes(t *testing.T) {
 	for _, abort := range []bool{false, true} {
 		policy := smtp

@@ -101,6 +101,8 @@ func (s *Stream) Check(now ktime.Time) error {
 	bad(deadline.Passed(now), "rule 2: the %s timer is %v overdue and still armed", timer, now.Sub(deadline))
 	bad(s.Orphaned(), "orphaned half-state: client %s, server %s, both channels shut",
 		s.client.state, s.server.state)
+	bad(s.client.state == Closed && s.server.state.connecting(),
+		"a server is being reached (%s) for a client that has gone", s.server.state)
 	bad(s.ended != (s.client.state == Closed && s.server.state == Closed),
 		"ended is %t with client %s and server %s", s.ended, s.client.state, s.server.state)
 	s.checkSide(&s.client, "client", bad)
