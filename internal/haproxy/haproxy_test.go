@@ -280,12 +280,21 @@ func TestMoreSuspectsThanAreTold(t *testing.T) {
 	}
 }
 
-// crowd prints n streams without ever holding them, and after every thousandth calls look.
+// crowd prints n streams without ever holding them, and before every thousandth calls look.
 type crowd struct {
-	n, at int
-	calls uint32
-	rest  []byte
-	look  func()
+	n, at  int
+	stream []byte // the text of one
+	rest   []byte
+	look   func()
+}
+
+// firstOfCrowd is the stream that all others are like, but for the address and the number.
+const firstOfCrowd, firstAddress = 1_000_000, 0x7f0000000000
+
+func newCrowd(n int, calls uint32, look func()) *crowd {
+	s := healthy()
+	s.id, s.number, s.calls = firstAddress, firstOfCrowd, calls
+	return &crowd{n: n, stream: []byte(s.new()), look: look}
 }
 
 func (c *crowd) Read(p []byte) (int, error) {
@@ -296,9 +305,10 @@ func (c *crowd) Read(p []byte) (int, error) {
 		case c.at == c.n:
 			c.rest = []byte("\n")
 		default:
-			s := healthy()
-			s.id, s.number, s.calls = 0x7f0000000000+c.at*0x380, c.at, c.calls
-			c.rest = []byte(s.new())
+			copy(c.stream, fmt.Sprintf("0x%x", firstAddress+c.at*0x380))
+			at := bytes.Index(c.stream, []byte(" id="))
+			copy(c.stream[at:], fmt.Sprintf(" id=%d", firstOfCrowd+c.at))
+			c.rest = c.stream
 		}
 		if c.at++; c.at%1000 == 0 {
 			c.look()
@@ -307,6 +317,15 @@ func (c *crowd) Read(p []byte) (int, error) {
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]
 	return n, nil
+}
+
+// BenchmarkDump is the cost of reading a dump.
+func BenchmarkDump(b *testing.B) {
+	b.SetBytes(int64(len(newCrowd(1, 5, nil).stream)))
+	b.ReportAllocs()
+	if _, err := (&Dumps{}).First(newCrowd(b.N, 5, func() {}), Info{}, asked); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // TestMemoryOfALargeDump reads two dumps of 100 000 streams in under 50 MB.
@@ -321,11 +340,11 @@ func TestMemoryOfALargeDump(t *testing.T) {
 		peak = max(peak, stats.HeapAlloc-min(base, stats.HeapAlloc))
 	}
 	var d Dumps
-	before, err := d.First(&crowd{n: streams, calls: 5, look: look}, Info{}, asked)
+	before, err := d.First(newCrowd(streams, 5, look), Info{}, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := d.Second(&crowd{n: streams, calls: 1_000_000, look: look}, Info{}, asked.Add(time.Second))
+	after, err := d.Second(newCrowd(streams, 1_000_000, look), Info{}, asked.Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,6 +418,33 @@ func TestSessionsOfTheRuntimeAPI(t *testing.T) {
 	}
 }
 
+func TestAddressesOfSockets(t *testing.T) {
+	for text, want := range map[string][]Socket{
+		"/run/a.sock":       {{Kind: SocketUnix, Path: "/run/a.sock"}},
+		"unix@a.sock":       {{Kind: SocketUnix, Path: "a.sock"}},
+		"abns@a":            {{Kind: SocketAbstract, Path: "a", Padded: true}},
+		"abnsz@a":           {{Kind: SocketAbstract, Path: "a"}},
+		"fd@3":              {{Kind: SocketDescriptor, FD: 3}},
+		"127.0.0.1:9999":    {{Kind: SocketTCP, Host: "127.0.0.1", Port: 9999}},
+		"ipv4@*:9999-10010": {{Kind: SocketTCP, Port: 9999}},
+		":9999":             {{Kind: SocketTCP, Port: 9999}},
+		"ipv6@::1:9999":     {{Kind: SocketTCP, Host: "::1", Port: 9999}},
+		"[::]:9999":         {{Kind: SocketTCP, Port: 9999}},
+		"/a,tcp@mx.example:1": {{Kind: SocketUnix, Path: "/a"},
+			{Kind: SocketTCP, Host: "mx.example", Port: 1}},
+		"sockpair@3":           nil,
+		"fd@x":                 nil,
+		"localhost":            nil,
+		"localhost:70000":      nil,
+		"":                     nil,
+		"/a.sock,mode,600,x:y": {{Kind: SocketUnix, Path: "/a.sock"}},
+	} {
+		if diff := cmp.Diff(want, ParseSockets(text)); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+	}
+}
+
 // FuzzSessions checks that reading ends without a panic whatever an answer holds, and that what is read
 // keeps what is promised.
 func FuzzSessions(f *testing.F) {
@@ -409,6 +455,8 @@ func FuzzSessions(f *testing.F) {
 		}
 	}
 	f.Add([]byte(healthy().new()))
+	f.Add([]byte("global\n setenv A \"$A${B-x}\"\n stats socket \"/$A\",*:1-2,fd@3,abns@x,::1:4 level user\n" +
+		" no busy-polling\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		reader := func() io.Reader { return bytes.NewReader(text) }
 		check := func(s *Session) {
@@ -437,6 +485,12 @@ func FuzzSessions(f *testing.F) {
 		}
 		if a, err := ReadActivity(reader()); err != nil || len(a.Counters) > maxCounters {
 			t.Errorf("%d counters, %v", len(a.Counters), err)
+		}
+		c := ScanConfiguration([][]byte{text, text}, map[string]string{"A": string(text[:min(len(text), 9)])})
+		for _, s := range c.Sockets {
+			if s.Port < 0 || s.FD < 0 || s.Kind == SocketUnix && s.Path == "" {
+				t.Errorf("socket %+v", s)
+			}
 		}
 		var d Dumps
 		if _, err := d.First(reader(), info, asked); err != nil {
