@@ -250,15 +250,21 @@ func (s *Stream) establish(now ktime.Time) {
 func (s *Stream) giveUp(by byte, now ktime.Time) {
 	s.endBy(by)
 	s.wants &^= Assign | Connect
-	switch s.server.state {
-	case Queued:
-		s.wants |= LeaveQueue
-	case Connecting:
+	s.leaveQueue()
+	if s.server.state == Connecting {
 		s.wants |= CloseServer | ResetServer
 	}
 	s.closeServer()
 	s.shutRead(&s.client, now)
 	s.shutWrite(&s.client, now)
+}
+
+// leaveQueue asks to be taken out of the queue if the stream is in it, which the engine may have said since
+// the last Advance.
+func (s *Stream) leaveQueue() {
+	if s.take(inEnqueued) || s.server.state == Queued {
+		s.wants |= LeaveQueue
+	}
 }
 
 // forward carries the ends of a channel's life from its producer to its consumer and back.
@@ -304,9 +310,7 @@ func (s *Stream) die(now ktime.Time) {
 	if s.killer == KillAdmin && s.times.Connected.IsSet() && s.ending.By == by {
 		s.ending.During = noPhase
 	}
-	if s.server.state == Queued {
-		s.wants |= LeaveQueue
-	}
+	s.leaveQueue()
 	if s.server.state == Connecting || s.server.state == Established {
 		s.wants |= CloseServer
 	}

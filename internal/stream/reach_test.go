@@ -152,12 +152,7 @@ func (w *walker) expand(from walk) {
 func (w *walker) advance(next walk) {
 	want := next.s.Advance(next.now)
 	if want.Has(Assign) {
-		for _, a := range answers {
-			answered := next
-			answered.path += " (" + a.name + ")"
-			a.happen(&answered.s)
-			w.advance(answered)
-		}
+		w.answer(next)
 		return
 	}
 	next.s.Settle(next.now, false, false)
@@ -170,6 +165,29 @@ func (w *walker) advance(next walk) {
 	w.pairs[[2]SideState{next.s.client.state, next.s.server.state}]++
 	if !next.s.Ended() {
 		w.queue = append(w.queue, next)
+	}
+}
+
+// answer goes on with every answer to Assign, together with everything that the client may do before the
+// stream has seen the answer.
+func (w *walker) answer(from walk) {
+	for _, a := range answers {
+		for _, c := range clientEvents {
+			if !c.possible(&from.s) {
+				continue
+			}
+			next := from
+			next.path += fmt.Sprintf(" (%s, %s)", a.name, c.name)
+			a.happen(&next.s)
+			queued := next.s.inputs&inEnqueued != 0
+			c.happen(&next.s)
+			after := next.s
+			want := after.Advance(next.now)
+			if queued && after.server.state != Queued && !want.Has(LeaveQueue) {
+				w.broken = append(w.broken, next.path+": it is left in the queue")
+			}
+			w.advance(next)
+		}
 	}
 }
 
