@@ -161,7 +161,8 @@ func sampleError(err error) error {
 	const refusing = 3 // a level that Debian adds
 	text, readErr := os.ReadFile(paranoia)
 	level, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	if isRefused(err) && readErr == nil && level >= refusing && !sys.HasCapability(sys.CapAdmin) {
+	if isRefused(err) && len(lacking()) == 0 && readErr == nil && level >= refusing &&
+		!sys.HasCapability(sys.CapAdmin) {
 		return &HookError{Doing: opening, Hook: "perf_event/" + hookClock, cause: err, Reason: fmt.Sprintf(
 			"permission denied: kernel.perf_event_paranoid is %d, which refuses it even to CAP_PERFMON:"+
 				" it takes 2, or CAP_SYS_ADMIN", level)}

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"path"
 	"slices"
 	"strconv"
 
@@ -21,6 +22,7 @@ func (b *builder) addCPU(w *evidence.Window) {
 	}
 	period := uint64(w.Samples.Period)
 	b.p.Period = int64(period)
+	b.programFirst(w.Samples)
 	for i := range w.Samples.Stacks {
 		k := &w.Samples.Stacks[i]
 		var stack []*profile.Location
@@ -40,6 +42,18 @@ func (b *builder) addCPU(w *evidence.Window) {
 		b.add(valueCPU, k.Count*period, b.ofThread(k.TID), stack...)
 	}
 	b.add(valueCPU, w.Samples.Lost*period, nil, b.synthetic(frameLost))
+}
+
+// programFirst makes the program the first mapping, by which tools name a profile.
+func (b *builder) programFirst(s *evidence.Samples) {
+	for i := range s.Stacks {
+		for _, f := range s.Stacks[i].User {
+			if path.Base(f.Object) == b.c.Process.Command {
+				b.mapping(f.Object)
+				return
+			}
+		}
+	}
 }
 
 // addWaits adds the waits that asked not to sleep, by thread: as the kernel counted them, or otherwise the
