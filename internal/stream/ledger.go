@@ -49,12 +49,13 @@ func (s *Stream) Begin(cause Cause, now ktime.Time) {
 	l.cause = cause
 	l.moved, l.progress = false, false
 	l.before, _ = s.Deadline()
-	if l.before.Passed(now) && l.fired.IsSet() && now.Sub(l.fired) < timerStep {
-		// A timer that fires again within a millisecond has not really moved ahead.
-		l.before = ktime.Never
-	}
 	if l.before.Passed(now) {
+		again := l.fired.IsSet() && now.Sub(l.fired) < timerStep
 		l.fired = now
+		if again {
+			// A timer that fires again within a millisecond has not really moved ahead.
+			l.before = ktime.Never
+		}
 	}
 }
 
@@ -91,7 +92,9 @@ func (s *Stream) Settle(now ktime.Time, again, untouched bool) (suspect bool) {
 	if l.before.IsSet() && deadline.Sub(l.before) >= timerStep {
 		l.progress = true
 	}
-	consumed := !again && !untouched && !deadline.Passed(now)
+	// A timer that has fired and is set to fire again at once has consumed nothing.
+	refires := l.fired == now && deadline.Sub(now) < timerStep
+	consumed := !again && !untouched && !refires && !deadline.Passed(now)
 	if l.progress || consumed {
 		l.consecutive, l.since, l.suspect = 0, ktime.Never, false
 		return false

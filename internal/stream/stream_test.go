@@ -402,28 +402,3 @@ func TestHalfClosedSidesHaveTheirFinTimeouts(t *testing.T) {
 	st.wake(CauseTimerServerFin, "release-server close-client close-server log end")
 	st.ended("sD")
 }
-
-func TestTimersThatMoveAheadAreProgressAndFlippingOnesAreNot(t *testing.T) {
-	st := begin(t, smtp, 0)
-	st.connect()
-	for range 50 {
-		st.s.Begin(CauseMore, st.now)
-		st.s.Advance(st.now)
-		if st.s.Settle(st.now, true, false) {
-			t.Fatal("suspected within a millisecond with fewer wakeups than the budget")
-		}
-	}
-	if a := st.s.Account(); a.Consecutive != 50 || a.Cause != CauseMore {
-		t.Fatalf("%d wakeups charged to %q, should be 50 to %q", a.Consecutive, a.Cause, CauseMore)
-	}
-	st.after(slowBudgetOver)
-	st.s.Begin(CauseMore, st.now)
-	st.s.Advance(st.now)
-	if !st.s.Settle(st.now, true, false) {
-		t.Fatal("not suspected after 51 wakeups without progress over 100 ms")
-	}
-	st.wake(CauseClientEvent, "read-client read-server write-server", func() { st.s.Read(Client, 1) })
-	if a := st.s.Account(); a.Consecutive != 0 || a.Suspect {
-		t.Fatal("progress did not clear the account")
-	}
-}
