@@ -117,6 +117,6 @@ func address(text string) (netip.AddrPort, bool) {
 }
 
 func portNumber(text string) (uint16, bool) {
-	n := number(text)
+	n := number([]byte(text))
 	return uint16(n), n > 0 && n <= 65535
 }

@@ -31,12 +31,12 @@ func ReadDescriptors(r io.Reader, found func(*Descriptor)) error {
 	for lines.next() {
 		var d Descriptor
 		first, rest := nextField(lines.line)
-		fd, err := strconv.Atoi(first.key)
+		fd, err := strconv.Atoi(string(first.key))
 		if err != nil || first.valued {
 			continue
 		}
 		colon, rest := nextField(rest)
-		if colon.key != ":" {
+		if string(colon.key) != ":" {
 			continue
 		}
 		d.FD = fd
@@ -48,28 +48,29 @@ func ReadDescriptors(r io.Reader, found func(*Descriptor)) error {
 }
 
 func (d *Descriptor) field(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "st":
 		d.State = uint32(hexadecimal(f.value))
 	case "owner":
-		d.Owner = f.value
+		d.Owner = string(f.value)
 	case "tmask":
-		d.Threads = f.value
+		d.Threads = string(f.value)
 	case "l.st":
-		d.Listening = f.value
+		d.Listening = string(f.value)
 	case "fe":
-		d.Frontend = named(f.value)
+		d.Frontend = named(string(f.value))
 	case "sv":
-		d.Server = f.value
+		d.Server = string(f.value)
 	case "lport":
 		d.LocalPort = int(number(f.value))
 	case "rport":
 		d.RemotePort = int(number(f.value))
 	default:
 		// The name of the handler stands in parentheses behind its address, with an offset since 3.3.
-		if !f.valued && (strings.Contains(f.key, "_handler") || strings.Contains(f.key, "_accept") ||
-			strings.Contains(f.key, "_iocb")) {
-			d.Handler, _, _ = strings.Cut(f.key, "+")
+		key := string(f.key)
+		if !f.valued && (strings.Contains(key, "_handler") || strings.Contains(key, "_accept") ||
+			strings.Contains(key, "_iocb")) {
+			d.Handler, _, _ = strings.Cut(key, "+")
 		}
 	}
 }

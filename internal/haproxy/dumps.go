@@ -98,7 +98,7 @@ func (d *Dumps) remember(s *Session) {
 		d.beyond++
 		return
 	}
-	d.seen = append(d.seen, trace{hexadecimal(s.ID), uint32(s.Number), s.Calls, s.fingerprint()})
+	d.seen = append(d.seen, trace{hexadecimal([]byte(s.ID)), uint32(s.Number), s.Calls, s.fingerprint()})
 }
 
 // Second reads the dump at the end of a window. It adds to the snapshot of First those streams that became
@@ -157,7 +157,7 @@ func (d *Dumps) Second(r io.Reader, info Info, now ktime.Time) (*evidence.Snapsh
 
 // find returns what the first dump said of a session.
 func (d *Dumps) find(s *Session) (trace, bool) {
-	address := hexadecimal(s.ID)
+	address := hexadecimal([]byte(s.ID))
 	at, ok := slices.BinarySearchFunc(d.seen, address, func(t trace, address uint64) int {
 		switch {
 		case t.address < address:

@@ -28,8 +28,8 @@ type Expiry struct {
 }
 
 // expiry reads a timer of "show sess all".
-func expiry(text string) Expiry {
-	switch text {
+func expiry(text []byte) Expiry {
+	switch string(text) {
 	case "":
 		return Expiry{State: Lost}
 	case "<NEVER>":
@@ -44,8 +44,8 @@ func expiry(text string) Expiry {
 }
 
 // shortExpiry reads a timer of "show sess", where one that is not armed is left empty.
-func shortExpiry(text string) Expiry {
-	if text == "" {
+func shortExpiry(text []byte) Expiry {
+	if len(text) == 0 {
 		return Expiry{State: Never}
 	}
 	return expiry(text)

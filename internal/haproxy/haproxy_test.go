@@ -198,11 +198,11 @@ func TestWhatIsPrintedOfTime(t *testing.T) {
 		"-1s": {State: Lost}, "s": {State: Lost}, "12": {State: Lost}, "5y": {State: Lost},
 		"99999999999d": {State: Lost}, "4000000000d": {State: Lost}, "999999999s": {Future, 999999999e9},
 	} {
-		if got := expiry(text); got != want {
+		if got := expiry([]byte(text)); got != want {
 			t.Errorf("%q is %+v, want %+v", text, got, want)
 		}
 	}
-	if got := shortExpiry(""); got.State != Never {
+	if got := shortExpiry(nil); got.State != Never {
 		t.Errorf("nothing in the short form is %+v", got)
 	}
 }
@@ -455,13 +455,13 @@ func FuzzSessions(f *testing.F) {
 		}
 	}
 	f.Add([]byte(healthy().new()))
-	f.Add([]byte("global\n setenv A \"$A${B-x}\"\n stats socket \"/$A\",*:1-2,fd@3,abns@x,::1:4 level user\n" +
-		" no busy-polling\n"))
+	f.Add([]byte("global\n setenv A \"$A${B-x}\"\n no busy-polling\n" +
+		" stats socket \"/$A\",*:1-2,fd@3,abns@x,::1:4 level user\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		reader := func() io.Reader { return bytes.NewReader(text) }
 		check := func(s *Session) {
 			e := s.Stream(asked)
-			if !isAddress(e.ID) || e.ClientFD < -1 || e.ServerFD < -1 || e.Age < 0 {
+			if !isAddress([]byte(e.ID)) || e.ClientFD < -1 || e.ServerFD < -1 || e.Age < 0 {
 				t.Errorf("stream %+v", e)
 			}
 			for _, timer := range e.Timers {

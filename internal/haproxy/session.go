@@ -14,7 +14,6 @@ type Session struct {
 	// apart.
 	ID       string
 	Number   uint64
-	Accepted string // date and time, as printed
 	Protocol string
 	Source   string // address of the client
 	Flags    uint32
@@ -99,11 +98,11 @@ const (
 const sessionRedispatched = 0x00000100
 
 // isAddress reports whether a word is an address in memory: what begins a session.
-func isAddress(word string) bool {
-	if len(word) < 3 || len(word) > 18 || word[:2] != "0x" {
+func isAddress(word []byte) bool {
+	if len(word) < 3 || len(word) > 18 || string(word[:2]) != "0x" {
 		return false
 	}
-	for _, c := range []byte(word[2:]) {
+	for _, c := range word[2:] {
 		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
 			return false
 		}
@@ -139,9 +138,10 @@ const (
 
 // parser puts a session together.
 type parser struct {
-	s    Session
-	open bool // a session has begun
-	part part
+	s     Session
+	names names
+	open  bool // a session has begun
+	part  part
 	// noted are the first keys of lines that were not understood.
 	noted []string
 }
@@ -152,29 +152,23 @@ const maxNoted = 16
 // begin begins a session when the line is the first of one.
 func (p *parser) begin(line []byte) bool {
 	f, rest := nextField(line)
-	id, ok := strings.CutSuffix(f.key, ":")
+	id, ok := bytes.CutSuffix(f.key, []byte(":"))
 	if f.valued || !ok || !isAddress(id) {
 		return false
 	}
-	p.s, p.part, p.open = Session{ID: id}, partSession, true
-	var date field
-	if date, rest = nextField(rest); !date.valued {
-		p.s.Accepted = date.key
-	} else {
-		p.header(date)
-	}
+	p.s, p.part, p.open = Session{ID: string(id)}, partSession, true
 	each(rest, p.header)
 	return true
 }
 
 func (p *parser) header(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "id":
 		p.s.Number = uint64(number(f.value))
 	case "proto":
-		p.s.Protocol = f.value
+		p.s.Protocol = p.names.of(f.value)
 	case "source":
-		p.s.Source = f.value
+		p.s.Source = string(f.value)
 	}
 }
 
@@ -182,7 +176,7 @@ func (p *parser) header(f field) {
 func each(line []byte, what func(field)) {
 	for len(line) > 0 {
 		var f field
-		if f, line = nextField(line); f.key != "" {
+		if f, line = nextField(line); len(f.key) > 0 {
 			what(f)
 		}
 	}
@@ -192,7 +186,7 @@ func each(line []byte, what func(field)) {
 func (p *parser) line(line []byte) {
 	first, rest := nextField(line)
 	s := &p.s
-	switch first.key {
+	switch string(first.key) {
 	case "flags":
 		switch p.part {
 		case partClientConnection:
@@ -204,31 +198,31 @@ func (p *parser) line(line []byte) {
 			each(rest, p.session)
 		}
 	case "frontend":
-		s.Frontend, s.ListenAddress, s.FrontendMode = place(first, rest)
+		s.Frontend, s.ListenAddress, s.FrontendMode = p.place(first, rest)
 	case "backend":
-		s.Backend, s.LocalAddress, _ = place(first, rest)
+		s.Backend, s.LocalAddress, _ = p.place(first, rest)
 	case "server":
-		s.Server, s.ServerAddress, _ = place(first, rest)
+		s.Server, s.ServerAddress, _ = p.place(first, rest)
 	case "task":
 		each(rest, p.task)
 	case "si", "scf", "scb":
-		p.side(first.key, rest)
+		p.side(string(first.key), rest)
 	case "co0", "co1":
 		side := &s.ClientSide
 		p.part = partClientConnection
-		if first.key == "co1" {
+		if string(first.key) == "co1" {
 			side, p.part = &s.ServerSide, partServerConnection
 		}
-		side.Connection = first.value
+		side.Connection = string(first.value)
 		each(rest, func(f field) {
-			if f.key == "ctrl" {
-				side.Control = f.value
+			if string(f.key) == "ctrl" {
+				side.Control = p.names.of(f.value)
 			}
 		})
 	case "app0", "app1":
 		each(rest, func(f field) {
-			if f.key == "applet" {
-				s.Applet = f.value
+			if string(f.key) == "applet" {
+				s.Applet = p.names.of(f.value)
 			}
 		})
 	case "req":
@@ -242,7 +236,7 @@ func (p *parser) line(line []byte) {
 	case "txn", "p_stc", "iobuf.flags", "cs":
 		// Nothing in them that is needed.
 	default:
-		p.note(first.key)
+		p.note(string(first.key))
 	}
 }
 
@@ -259,7 +253,7 @@ func (p *parser) note(key string) {
 
 // session reads the rest of the line of the session's flags.
 func (p *parser) session(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "conn_retries":
 		p.s.Retries = int(int32(number(f.value)))
 	case "conn_exp":
@@ -270,13 +264,13 @@ func (p *parser) session(f field) {
 
 func (p *parser) task(f field) {
 	s := &p.s
-	switch f.key {
+	switch string(f.key) {
 	case "calls":
 		s.Calls = counter(f.value)
 	case "exp":
 		s.Expire = expiry(f.value)
 	case "tmask", "tid":
-		s.Threads = f.value
+		s.Threads = p.names.of(f.value)
 	case "running":
 		s.Running = true
 	case "age":
@@ -285,16 +279,16 @@ func (p *parser) task(f field) {
 }
 
 // place reads a line of a frontend, a backend or a server: its name, and the address and mode that follow.
-func place(first field, rest []byte) (name, address, mode string) {
+func (p *parser) place(first field, rest []byte) (name, address, mode string) {
 	each(rest, func(f field) {
-		switch f.key {
+		switch string(f.key) {
 		case "addr":
-			address = f.value
+			address = string(f.value)
 		case "mode":
-			mode = f.value
+			mode = p.names.of(f.value)
 		}
 	})
-	return named(first.value), named(address), mode
+	return named(p.names.of(first.value)), named(address), mode
 }
 
 // side reads the line of a side. The brackets of "si[0]" separate fields, so its number is a field.
@@ -303,15 +297,15 @@ func (p *parser) side(key string, rest []byte) {
 	if key == "si" {
 		var index field
 		index, rest = nextField(rest)
-		isServer = index.key == "1"
+		isServer = string(index.key) == "1"
 	}
 	if isServer {
 		side = &p.s.ServerSide
 	}
 	each(rest, func(f field) {
-		switch f.key {
+		switch string(f.key) {
 		case "state":
-			side.State = f.value
+			side.State = p.names.of(f.value)
 		case "flags":
 			side.Flags = uint32(hexadecimal(f.value))
 		case "exp":
@@ -330,7 +324,7 @@ func (p *parser) side(key string, rest []byte) {
 
 // connection reads the second line of a connection.
 func (s *Side) connection(f field) {
-	if f.key == "fd" {
+	if string(f.key) == "fd" {
 		s.FD, s.HasFD = int(int32(number(f.value))), true
 	}
 }
@@ -352,7 +346,7 @@ func (p *parser) channelLine(line []byte) {
 }
 
 func (c *Channel) field(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "f":
 		c.Flags = uint32(hexadecimal(f.value))
 	case "an":

@@ -1,8 +1,8 @@
 package haproxy
 
 import (
+	"bytes"
 	"io"
-	"strings"
 )
 
 // Summary is what is known of a dump as a whole.
@@ -26,7 +26,7 @@ const maxBegin = 80
 // web page, or a help text of a version that does not know the command, reads as what it holds.
 func ReadSessions(r io.Reader, each func(*Session)) (Summary, error) {
 	var sum Summary
-	p := &parser{}
+	p := &parser{names: names{}}
 	end := func() {
 		if p.open && p.s.whole {
 			sum.Sessions++
@@ -62,13 +62,12 @@ func (p *parser) starts(line []byte) bool {
 // Names, addresses of servers and the bytes that passed are not in it.
 func ReadShort(r io.Reader, each func(*Session)) (Summary, error) {
 	var sum Summary
-	p := &parser{}
+	p := &parser{names: names{}}
 	lines := newLines(r)
 	for lines.next() {
 		if lines.blank || !p.begin(lines.line) {
 			continue
 		}
-		p.s.Accepted = ""
 		p.short(lines.line)
 		sum.Sessions++
 		each(&p.s)
@@ -84,16 +83,16 @@ func (p *parser) short(line []byte) {
 	group := ""
 	for len(line) > 0 {
 		var f field
-		if f, line = nextField(line); f.key == "" {
+		if f, line = nextField(line); len(f.key) == 0 {
 			continue
 		}
 		opens := len(line) > 0 && line[0] == '['
 		switch {
 		case opens:
-			group = f.key
+			group = string(f.key)
 			continue
 		case group == "":
-			s.short(f)
+			p.sessionShort(f)
 		case group == "rq":
 			s.Request.short(f)
 		case group == "rp":
@@ -109,18 +108,19 @@ func (p *parser) short(line []byte) {
 	}
 }
 
-func (s *Session) short(f field) {
-	switch f.key {
+func (p *parser) sessionShort(f field) {
+	s := &p.s
+	switch string(f.key) {
 	case "proto":
-		s.Protocol = f.value
+		s.Protocol = p.names.of(f.value)
 	case "src":
-		s.Source = f.value
+		s.Source = string(f.value)
 	case "fe":
-		s.Frontend = named(f.value)
+		s.Frontend = named(p.names.of(f.value))
 	case "be":
-		s.Backend = named(f.value)
+		s.Backend = named(p.names.of(f.value))
 	case "srv":
-		s.Server = named(f.value)
+		s.Server = named(p.names.of(f.value))
 	case "age":
 		s.Age, _ = duration(f.value)
 	case "calls":
@@ -138,7 +138,7 @@ func (s *Session) short(f field) {
 
 // short reads a field of a channel in the short form: its timers are called rx, wx and ax.
 func (c *Channel) short(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "ax":
 		c.Analyse = shortExpiry(f.value)
 	case "rx":
@@ -153,7 +153,7 @@ func (c *Channel) short(f field) {
 // short reads a field of a side in the short form. The first two have no name: the state as a number, which
 // is another in each version, and the flags.
 func (s *Side) short(f field) {
-	switch f.key {
+	switch string(f.key) {
 	case "fd":
 		s.connection(f)
 	case "rex":
@@ -161,7 +161,7 @@ func (s *Side) short(f field) {
 	case "wex":
 		s.Write, s.Shuts = shortExpiry(f.value), true
 	default:
-		if flags, ok := strings.CutSuffix(f.key, "h"); ok && !f.valued {
+		if flags, ok := bytes.CutSuffix(f.key, []byte("h")); ok && !f.valued {
 			s.Flags = uint32(hexadecimal(flags))
 		}
 	}
