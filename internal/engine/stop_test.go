@@ -90,8 +90,8 @@ func TestAKillOrderToABusyWorkerStands(t *testing.T) {
 		t.Errorf("the order came to %d while the worker was busy, should be %d", got, KillOrdered)
 	}
 	close(k.release)
-	if r := p.ended(1)[0]; r.Ending.String() != "KD" {
-		t.Errorf("the stream ended with %s, should be KD", r.Ending)
+	if r := p.ended(1)[0]; r.Ending.String() != "K-" {
+		t.Errorf("the stream ended with %s, should be K-", r.Ending)
 	}
 	if got := p.engine.Kill(id, stream.KillAdmin); got != KillUnknown {
 		t.Errorf("the order came to %d after the end, should be %d", got, KillUnknown)
