@@ -24,7 +24,7 @@ import (
 )
 
 // defaultDescriptors is the size of the descriptor table when the process may have more: 65536 entries of
-// 384 bytes are 24 MiB of kernel memory. Calls on higher numbers are counted as lost.
+// 512 bytes are 32 MiB of kernel memory. Calls on higher numbers are counted as lost.
 const defaultDescriptors = 65536
 
 // minDescriptors spares a process with an odd limit from a table that its standard streams would not fit.
