@@ -76,11 +76,11 @@ func NewAdmin(o AdminOptions) *Admin {
 	mux.HandleFunc("GET /diagnose", overWindow(o.Diagnose, adminWindow, "application/json"))
 	mux.HandleFunc("GET /debug/pprof/whyspin",
 		overWindow(o.Profile, adminOwnProfile, "application/octet-stream"))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/", bounded(pprof.Index))
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/profile", bounded(pprof.Profile))
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/trace", bounded(pprof.Trace))
 	return &Admin{
 		listener: limit(o.Listener, "whyspin.admin "+o.Name, o.MaxConns, o.Alert), done: make(chan struct{}),
 		server: &http.Server{
@@ -121,16 +121,7 @@ func (w alertWriter) Write(p []byte) (int, error) {
 // connection on which reading times out is taken for one whose client has gone.
 func patient(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		longest := adminProfile
-		// What is no number is for the page to refuse, or to ignore.
-		if d, err := time.ParseDuration(r.URL.Query().Get("seconds") + "s"); err == nil {
-			longest = max(longest, d)
-		}
-		if longest > adminMaxProfile {
-			http.Error(w, fmt.Sprintf("seconds: at most %v", adminMaxProfile.Seconds()),
-				http.StatusBadRequest)
-			return
-		}
+		longest := min(max(adminProfile, secondsOf(r)), adminMaxProfile)
 		server := r.Context().Value(http.ServerContextKey).(*http.Server)
 		deadlines, now := http.NewResponseController(w), time.Now()
 		err := errors.Join(deadlines.SetReadDeadline(now.Add(longest+server.ReadTimeout)),
@@ -141,6 +132,28 @@ func patient(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// secondsOf returns what a request has as seconds=N; 0 for what is no number, which is for the page to refuse
+// or to ignore.
+func secondsOf(r *http.Request) time.Duration {
+	d, err := time.ParseDuration(r.URL.Query().Get("seconds") + "s")
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+// bounded refuses to serve a page of net/http/pprof, which knows no limit, for longer than is allowed.
+func bounded(page http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if secondsOf(r) > adminMaxProfile {
+			http.Error(w, fmt.Sprintf("seconds=%q: it must be at most %v", r.URL.Query().Get("seconds"),
+				adminMaxProfile.Seconds()), http.StatusBadRequest)
+			return
+		}
+		page(w, r)
+	}
 }
 
 // overWindow serves what comes of watching this process over a window, whose length ?seconds=N gives.

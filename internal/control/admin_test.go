@@ -111,6 +111,8 @@ func TestAPageThatTakesLongerThanTheTimeouts(t *testing.T) {
 		fmt.Sprintf("/diagnose?seconds=%v", window.Seconds()): http.StatusOK,
 		"/debug/pprof/profile?seconds=1":                      http.StatusOK,
 		"/debug/pprof/profile?seconds=601":                    http.StatusBadRequest,
+		"/debug/pprof/heap?seconds=601":                       http.StatusBadRequest,
+		"/diagnose?seconds=601":                               http.StatusBadRequest,
 	} {
 		at := startAdmin(t, AdminOptions{Diagnose: diagnose}, func(a *Admin) {
 			a.server.ReadTimeout = window / 10
