@@ -39,6 +39,7 @@ func get(t *testing.T, url, user, password string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Close = true // the proxy is not to keep a descriptor for the next one
 	if user != "" {
 		request.SetBasicAuth(user, password)
 	}
