@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -297,7 +298,11 @@ func (d *demo) verdict(ctx context.Context) (id string, err error) {
 	if code != exitSpin || codeJSON != exitSpin {
 		return "", fmt.Errorf("diagnose exited with %d and %d, should be %d: spin", code, codeJSON, exitSpin)
 	}
-	return d.checkVerdict([]byte(machine), text)
+	orphans, err := d.orphans(ctx)
+	if err != nil {
+		return "", err
+	}
+	return checkVerdict([]byte(machine), text, orphans)
 }
 
 // exitSpin is the exit code of diagnose for a spin.
@@ -321,8 +326,9 @@ func (d *demo) diagnose(ctx context.Context, flags ...string) (output string, co
 	return out.String(), c.ProcessState.ExitCode(), nil
 }
 
-// checkVerdict compares the verdict with what the demo knows of its own making.
-func (d *demo) checkVerdict(machine []byte, text string) (string, error) {
+// checkVerdict compares the two forms of the verdict with what the demo knows of its own making. They come
+// from two diagnoses, and there may be several orphans: each must name one of them.
+func checkVerdict(machine []byte, text string, orphans []string) (string, error) {
 	var report struct {
 		Verdict  string
 		Findings []struct {
@@ -354,8 +360,13 @@ func (d *demo) checkVerdict(machine []byte, text string) (string, error) {
 			f.Stream.ServerState)
 	case f.Timer.Name != "tunnel" || f.Timer.OverdueSeconds <= 0:
 		return "", fmt.Errorf("the timer is %q, overdue by %f s", f.Timer.Name, f.Timer.OverdueSeconds)
-	case !strings.Contains(text, f.Stream.ID) && !strings.Contains(text, d.orphan):
-		return "", errors.New("the text names another stream than the JSON form")
+	case !slices.Contains(orphans, f.Stream.ID):
+		return "", fmt.Errorf("the verdict names stream %s, which is none of the orphans %q", f.Stream.ID,
+			orphans)
+	case !slices.ContainsFunc(strings.Fields(text), func(word string) bool {
+		return slices.Contains(orphans, word)
+	}):
+		return "", fmt.Errorf("the text names none of the orphans %q", orphans)
 	}
 	return f.Stream.ID, nil
 }

@@ -72,6 +72,8 @@ func TestSpinActionShutdown(t *testing.T) {
 			"global\n    whyspin.spin-action shutdown\n    log stdout format raw local0\n", 1) +
 			"    log global\n    option tcplog\n"
 	})
+	finish := make(chan struct{})
+	sessions := d.background(finish)
 	err := until(context.Background(), time.Minute, "the orphans to be shut down", func() (bool, error) {
 		orphans, err := d.orphans(context.Background())
 		return len(orphans) == 0, err
@@ -88,10 +90,46 @@ func TestSpinActionShutdown(t *testing.T) {
 			t.Errorf("show spin has no %q:\n%s", part, spin)
 		}
 	}
-	d.proxy.stop()
-	log := d.proxy.output.String()
-	if !strings.Contains(log, "finding 1: {") || !strings.Contains(log, " ID ") {
-		t.Errorf("the log has no finding, or no stream that ended with ID:\n%s", log)
+	logged := func() (bool, error) {
+		log := d.proxy.output.String()
+		return strings.Contains(log, "finding 1: {") && strings.Contains(log, " ID "), d.proxy.alive()
+	}
+	err = until(context.Background(), time.Minute, "the finding and the end in the log", logged)
+	if err != nil {
+		t.Errorf("%v; the log:\n%s", err, d.proxy.output)
+	}
+	close(finish)
+	if failed := sessions(); len(failed) > 0 {
+		t.Errorf("%d of %d other streams did not end in order, the first: %v", len(failed), healthy,
+			failed[0])
+	}
+	if mails := d.server.Mails(); mails < healthy {
+		t.Errorf("%d mails of %d sessions arrived", mails, healthy)
+	}
+}
+
+// TestTheVerdictMustNameAnOrphan: one that names a stream that the demo did not break is wrong, in either
+// form.
+func TestTheVerdictMustNameAnOrphan(t *testing.T) {
+	verdict := func(id string) []byte {
+		return []byte(`{"verdict": "spin", "findings": [{"class": "T3", "timer": {"name": "tunnel",
+			"overdue_seconds": 1}, "stream": {"client_state": "CLO", "server_state": "EST",
+			"id": "` + id + `"}}]}`)
+	}
+	text := func(id string) string { return "T3 orphaned half-state\n  stream   " + id + "  client CLO\n" }
+	orphans := []string{"0x1", "0x2"}
+	if id, err := checkVerdict(verdict("0x1"), text("0x2"), orphans); id != "0x1" || err != nil {
+		t.Errorf("two orphans: stream %q: %v", id, err)
+	}
+	for _, test := range []struct{ name, json, text string }{
+		{"the JSON form names another stream", "0x3", "0x1"},
+		{"the text names another stream", "0x1", "0x3"},
+		{"the text names one with a longer id", "0x1", "0x11"},
+		{"both name another stream", "0x3", "0x3"},
+	} {
+		if _, err := checkVerdict(verdict(test.json), text(test.text), orphans); err == nil {
+			t.Errorf("%s, and it passes", test.name)
+		}
 	}
 }
 
