@@ -179,8 +179,8 @@ func TestAGigabyteInEachDirection(t *testing.T) {
 const leakLimit = 100
 
 // TestStormOfResetsLeavesNothing opens connections and breaks them at random points, urgent data among what
-// they send, several times over. The live heap after the last storm is compared with that after the second: what
-// is kept for later use is there by then.
+// they send, several times over. The live heap after the last storm is compared with that after the second:
+// what is kept for later use is there by then.
 func TestStormOfResetsLeavesNothing(t *testing.T) {
 	connections := 10_000
 	if testing.Short() {

@@ -95,7 +95,7 @@ func printPlanJSON(plan []probe.Signal) int {
 		}
 		out.Signals = append(out.Signals, signal)
 	}
-	encoder := json.NewEncoder(os.Stdout)
+	encoder := json.NewEncoder(standardOutput)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(out); err != nil {
 		return fail("probes", fmt.Errorf("writing the plan: %w", err))
