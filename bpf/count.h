@@ -96,7 +96,7 @@ struct {
  */
 struct count_globals {
 	struct count_control control;
-	u8 padding[56];
+	u8 padding[48];
 	struct losses losses;
 	struct count_state state;
 	u8 padding2[40];

@@ -260,6 +260,12 @@ struct saved_call {
 struct count_control {
 	u32 tgid;  /* the process to count, in the machine's own namespace; 0: nobody */
 	u32 level; /* of the observer's pid namespace */
+	/*
+	 * 0: only follow what happens to registrations and descriptors, so that user space can look at
+	 * them meanwhile.
+	 */
+	u32 counting;
+	u32 reserved;
 };
 
 /* Facts that could not be recorded, in calls or events. */

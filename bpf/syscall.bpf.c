@@ -136,8 +136,8 @@ __global int count_poll(u32 tid, const struct call *call, enum sleep sleep)
 			add32(&descriptor_->field, 1);                                                  \
 	} while (0)
 
-/* Counts a call that may have made a number mean another file. */
-__global int count_table(u32 tid, const struct call *call)
+/* Follows a call that may have made a number, or the data of events, mean another file. */
+__global int follow_table(const struct call *call)
 {
 	struct descriptor *descriptor;
 
@@ -145,28 +145,21 @@ __global int count_table(u32 tid, const struct call *call)
 		return 0;
 	switch (call->nr) {
 	case NR_close:
-		descriptor = called(call->args[0], tid);
-		if (!descriptor)
-			break;
-		add32(&descriptor->closes, 1);
 		/* A close that was interrupted has closed all the same. */
-		if (call->result == 0 || call->result == -EINTR_)
+		descriptor =
+			call->result == 0 || call->result == -EINTR_ ? noted_at(call->args[0]) : NULL;
+		if (descriptor)
 			follow_close(descriptor);
-		break;
-	case NR_close_range:
-		add64(&globals.losses.range_closes, 1);
-		break;
-	case NR_dup:
-	case NR_dup2:
-	case NR_dup3:
-		count_field(call->args[0], dups);
-		if (call->result >= 0)
-			follow_dup(call->args[0], call->result);
 		break;
 	case NR_fcntl:
 		if (call->args[1] != F_DUPFD_ && call->args[1] != F_DUPFD_CLOEXEC_)
 			break;
-		count_field(call->args[0], dups);
+		if (call->result >= 0)
+			follow_dup(call->args[0], call->result);
+		break;
+	case NR_dup:
+	case NR_dup2:
+	case NR_dup3:
 		if (call->result >= 0)
 			follow_dup(call->args[0], call->result);
 		break;
@@ -176,12 +169,40 @@ __global int count_table(u32 tid, const struct call *call)
 			follow_create(call->result);
 		break;
 	case NR_epoll_ctl:
-		count_field(call->args[2], controls);
 		if (call->result == 0)
 			follow_control(call->args[0], call->args[1], call->args[2], call->args[3]);
 		break;
 	}
 	return 0;
+}
+
+/* Counts such a call, and follows it. */
+__global int count_table(u32 tid, const struct call *call)
+{
+	if (!call)
+		return 0;
+	switch (call->nr) {
+	case NR_close:
+		count_field(call->args[0], closes);
+		break;
+	case NR_close_range:
+		add64(&globals.losses.range_closes, 1);
+		break;
+	case NR_fcntl:
+		if (call->args[1] != F_DUPFD_ && call->args[1] != F_DUPFD_CLOEXEC_)
+			return 0;
+		count_field(call->args[0], dups);
+		break;
+	case NR_dup:
+	case NR_dup2:
+	case NR_dup3:
+		count_field(call->args[0], dups);
+		break;
+	case NR_epoll_ctl:
+		count_field(call->args[2], controls);
+		break;
+	}
+	return follow_table(call);
 }
 
 /* Counts what a call did to descriptors. Returns whether it got something done. */
@@ -343,10 +364,17 @@ static __always_inline void count_exit(struct task_struct *task, const struct ca
 	u64 switches;
 	u32 slot;
 
+	if (!*(volatile u32 *)&globals.control.counting) {
+		if (!call->blind && !is_compat_call(task, call->nr))
+			follow_table(call);
+		return;
+	}
 	if (is_compat_call(task, call->nr)) {
 		add64(&globals.losses.compat_calls, 1);
 		return;
 	}
+	if (call->blind)
+		add64(&globals.losses.blind_calls, 1);
 	thread = thread_of(task, &slot);
 	if (!thread)
 		return;
@@ -478,10 +506,7 @@ int on_tp_sys_exit(struct trace_event_raw_sys_exit *ctx)
 		saved = bpf_map_lookup_elem(&saved_calls, &slot);
 		if (!saved)
 			return 0;
-		if (saved->nr_1 != call.nr + 1) {
-			add64(&globals.losses.blind_calls, 1);
-			call.blind = true;
-		}
+		call.blind = saved->nr_1 != call.nr + 1;
 		for (u32 i = 0; i < 6; i++)
 			call.args[i] = saved->args[i];
 		saved->nr_1 = 0;

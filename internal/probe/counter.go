@@ -218,8 +218,18 @@ func (c *counter) reset() error {
 	return err
 }
 
+// follow makes the attached programs follow what happens to the registrations and descriptors of the
+// process with that global id, without counting.
+func (c *counter) follow(tgid uint32) {
+	atomic.StoreUint32(&c.globals.Control.Counting, 0)
+	atomic.StoreUint32(&c.globals.Control.Tgid, tgid)
+}
+
 // count makes the attached programs count the process with that global id; 0 makes them stop.
-func (c *counter) count(tgid uint32) { atomic.StoreUint32(&c.globals.Control.Tgid, tgid) }
+func (c *counter) count(tgid uint32) {
+	atomic.StoreUint32(&c.globals.Control.Counting, 1)
+	atomic.StoreUint32(&c.globals.Control.Tgid, tgid)
+}
 
 // attach attaches the first hook that can be, and notes in the others why they cannot.
 func (c *counter) attach() (*hook, []io.Closer, error) {

@@ -67,9 +67,8 @@ func TestProcStandsIn(t *testing.T) {
 		}
 		return sockets
 	}
-	diff := cmp.Diff(unready(iterated.sockets()), unready(shown.sockets()),
-		cmp.Comparer(evidence.Equal[uint64]))
-	if diff != "" {
+	if diff := cmp.Diff(unready(iterated.sockets()), unready(shown.sockets()),
+		cmp.Comparer(evidence.Equal[uint64])); diff != "" {
 		t.Errorf("sockets (-iterator +proc):\n%s", diff)
 	}
 	one, other := iterated.epollSets()[set], shown.epollSets()[set]

@@ -62,11 +62,7 @@ func (p *Probe) begin(sampling bool) (*Recording, error) {
 		if err := p.counter.reset(); err != nil {
 			r.unknown = append(r.unknown, "counts of an earlier window may be in this one: "+err.Error())
 		}
-		r.declareSets()
-		hook, links, err := p.counter.attach()
-		if err == nil {
-			r.hook, r.links, r.misses = hook, links, hook.misses()
-		}
+		r.prepare()
 	}
 	if p.watcher != nil {
 		if err := p.watcher.drain(); err != nil {
@@ -90,20 +86,34 @@ func (p *Probe) begin(sampling bool) (*Recording, error) {
 	return r, nil
 }
 
-// declareSets tells the counter how events find their descriptors: as was declared, otherwise as the epoll
-// sets look.
-func (r *Recording) declareSets() {
+// prepare attaches the counter and tells it how events find their descriptors: as was declared, otherwise as
+// the epoll sets look. The sets are looked at twice: at first to know which they are, and again when the
+// programs follow what changes in them, unless all have descriptors as data; so nothing falls between.
+func (r *Recording) prepare() {
 	p := r.p
 	for fd := range p.direct {
 		p.counter.declareDirect(fd)
 	}
-	if len(p.direct) > 0 || !p.available(signalFiles) {
-		return
+	var names map[uint64]uint32
+	var table *fileTable
+	var err error
+	look := len(p.direct) == 0 && p.available(signalFiles)
+	if look {
+		if table, err = p.readFiles(); err == nil {
+			names = p.counter.declareSets(table)
+		}
 	}
-	table, err := p.readFiles()
-	if err == nil {
+	hook, links, attachErr := p.counter.attach()
+	if attachErr == nil {
+		r.hook, r.links, r.misses = hook, links, hook.misses()
+		p.counter.follow(p.tgid)
+	}
+	if look && err == nil && table.hasMapped() {
+		table, err = p.readFiles()
+	}
+	if look && err == nil {
 		r.first = table
-		err = p.counter.enter(table)
+		err = p.counter.enter(table, names)
 	}
 	if err != nil {
 		r.unknown = append(r.unknown, "which descriptors events are about is not known: "+err.Error())

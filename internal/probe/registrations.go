@@ -10,7 +10,7 @@ import (
 // This file tells the counter which descriptor an event is about. The kernel side is
 // bpf/registration.h.
 
-// batchEntries is how many entries of a map go in or out with one call. A hash map hands out whole buckets
+// batchEntries is how many entries of a map are taken out with one call. A hash map hands out whole buckets
 // and wants room for the fullest; with 4096 there is room for any.
 const batchEntries = 4096
 
@@ -38,9 +38,9 @@ func (c *counter) at(fd int) *syscallDescriptor {
 	return &c.descriptors[fd]
 }
 
-// enter tells the counter what is registered in the epoll sets of a process, as a pass over its
-// descriptors saw it. What changes from now on the programs see themselves.
-func (c *counter) enter(t *fileTable) error {
+// declareSets tells the counter how the events of the sets in a table find their descriptors. Nothing is
+// attached yet. It returns the names that it gave them.
+func (c *counter) declareSets(t *fileTable) map[uint64]uint32 {
 	names := map[uint64]uint32{}
 	kinds := t.setKinds()
 	for i := range t.files {
@@ -54,19 +54,35 @@ func (c *counter) enter(t *fileTable) error {
 		}
 		c.declare(int(f.Fd), names[f.Set], kinds[f.Set])
 	}
+	return names
+}
+
+// enter tells the counter what is registered in the sets that were declared. The programs already follow
+// what changes, and know better wherever they have seen something.
+func (c *counter) enter(t *fileTable, names map[uint64]uint32) error {
 	mapped := map[syscallRegistrationKey]syscallRegistration{}
-	current := map[uint32]bool{}
 	for i := range t.registrations {
 		r := &t.registrations[i]
 		name := names[r.Set]
 		if name == 0 {
-			continue // a set of another process
+			continue // a set of another process, or so new that the programs saw it begin
 		}
-		current[r.Fd] = current[r.Fd] || !t.orphaned(r)
-		if d := c.at(int(r.Fd)); d != nil {
+		set, d := c.at(t.sets[r.Set]), c.at(int(r.Fd))
+		if d == nil || set == nil || d.Generation != 0 {
+			continue
+		}
+		if t.orphaned(r) {
+			d.Closed = 1
+		}
+		if d.DataSet == 0 {
 			d.Data, d.DataSet = r.Data, name
 		}
-		if kinds[r.Set] == syscallSetKindSET_DIRECT {
+		direct := uint32(r.Data) == r.Fd
+		kind := syscallSetKind(set.SetKind)
+		if kind == syscallSetKindSET_DIRECT && !direct {
+			set.SetKind = uint32(syscallSetKindSET_MIXED) // since the sets were declared
+		}
+		if direct && kind != syscallSetKindSET_MAPPED {
 			continue
 		}
 		key := syscallRegistrationKey{Data: r.Data, SetId: name}
@@ -76,9 +92,10 @@ func (c *counter) enter(t *fileTable) error {
 		}
 		mapped[key] = syscallRegistration{Fd: int32(r.Fd)}
 	}
-	for fd, live := range current {
-		if d := c.at(int(fd)); d != nil && !live {
-			d.Closed = 1
+	for i := range t.registrations {
+		r := &t.registrations[i]
+		if d := c.at(int(r.Fd)); d != nil && names[r.Set] != 0 && !t.orphaned(r) {
+			d.Closed = 0 // registered anew under the number of an orphan
 		}
 	}
 	return c.enterMapped(mapped)
@@ -100,19 +117,48 @@ func (t *fileTable) setKinds() map[uint64]syscallSetKind {
 	return kinds
 }
 
+// hasMapped tells whether the data of any registration are not its descriptor.
+func (t *fileTable) hasMapped() bool {
+	for _, kind := range t.setKinds() {
+		if kind == syscallSetKindSET_MAPPED {
+			return true
+		}
+	}
+	return false
+}
+
+// enterMapped enters registrations one by one: batches know no flag for "only if it is new".
 func (c *counter) enterMapped(mapped map[syscallRegistrationKey]syscallRegistration) error {
 	if len(mapped) == 0 {
 		return nil
 	}
-	keys := make([]syscallRegistrationKey, 0, len(mapped))
-	values := make([]syscallRegistration, 0, len(mapped))
-	for key, value := range mapped {
-		keys, values = append(keys, key), append(values, value)
-	}
 	c.globals.State.Registrations = 1
-	n, err := c.collection.Maps[syscallMapRegistrations].BatchUpdate(keys, values, nil)
-	if err != nil {
-		return fmt.Errorf("entering %d registrations, of which %d fit: %w", len(keys), n, err)
+	m := c.collection.Maps[syscallMapRegistrations]
+	for key, value := range mapped {
+		err := m.Update(&key, &value, ebpf.UpdateNoExist)
+		if errors.Is(err, ebpf.ErrKeyExist) {
+			err = c.settle(m, key, value) // the programs saw the same data registered meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("entering %d registrations: %w", len(mapped), err)
+		}
+	}
+	return nil
+}
+
+// settle decides about data that the programs saw registered after the pass that found them: for another
+// descriptor they are ambiguous, if the first is still registered.
+func (c *counter) settle(m *ebpf.Map, key syscallRegistrationKey, value syscallRegistration) error {
+	var newer syscallRegistration
+	if err := m.Lookup(&key, &newer); err != nil {
+		return fmt.Errorf("looking up a registration: %w", err)
+	}
+	if newer.Fd == value.Fd || value.Fd >= 0 && c.at(int(value.Fd)).Generation != 0 {
+		return nil
+	}
+	value.Fd = int32(syscallAttributionAMBIGUOUS)
+	if err := m.Update(&key, &value, ebpf.UpdateAny); err != nil {
+		return fmt.Errorf("entering a registration: %w", err)
 	}
 	return nil
 }

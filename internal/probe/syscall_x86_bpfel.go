@@ -21,15 +21,17 @@ const (
 )
 
 type syscallCountControl struct {
-	_     structs.HostLayout
-	Tgid  uint32
-	Level uint32
+	_        structs.HostLayout
+	Tgid     uint32
+	Level    uint32
+	Counting uint32
+	Reserved uint32
 }
 
 type syscallCountGlobals struct {
 	_        structs.HostLayout
 	Control  syscallCountControl
-	Padding  [56]uint8
+	Padding  [48]uint8
 	Losses   syscallLosses
 	State    syscallCountState
 	Padding2 [40]uint8
