@@ -48,9 +48,12 @@ func factsOf(t *testing.T, pid int) *Facts {
 func TestReplacedExecutableIsFound(t *testing.T) {
 	program := copyOf(t, "sleep")
 	pid := start(t, program, "1000").Process.Pid
-	f := factsOf(t, pid)
-	if f.Executable != program || f.Replaced != evidence.Know(false) ||
-		f.ReplacedLibraries != evidence.Know(0) {
+	var f *Facts
+	eventually(t, "the program to run", func() bool {
+		f = factsOf(t, pid)
+		return f.Executable == program
+	})
+	if f.Replaced != evidence.Know(false) || f.ReplacedLibraries != evidence.Know(0) {
 		t.Errorf("before: %+v, want %s, not replaced", f, program)
 	}
 	if err := os.Rename(copyOf(t, "sleep"), program); err != nil {
