@@ -229,7 +229,17 @@ func TestReplacedProgramIsTheOneThatRuns(t *testing.T) {
 	}
 }
 
-func init() { children["spin"] = func() { spinOuter(make([]byte, 1)) } }
+func init() {
+	children["spin"] = func() { spinOuter(make([]byte, 1)) }
+	children["spin-leaf"] = func() { spinLeafCaller(make([]byte, 1)) }
+}
+
+//go:noinline
+func spinLeafCaller(b []byte) {
+	for len(b) > 0 {
+		spinSink += spinLeaf(spinSink)
+	}
+}
 
 var spinSink uint64
 
@@ -251,6 +261,24 @@ func spinOuter(b []byte) {
 	for len(b) > 0 {
 		spinSink += spinMiddle(spinSink) * 3
 	}
+}
+
+// spinLeaf calls no other function, so it has no frame.
+//
+//go:noinline
+func spinLeaf(n uint64) uint64 {
+	for i := range uint64(1_000_000) {
+		n += i * 2654435761
+	}
+	return n
+}
+
+// TestGoFunctionWithoutAFrameHasItsCaller has samples of a function that no frame pointer leads from.
+func TestGoFunctionWithoutAFrameHasItsCaller(t *testing.T) {
+	c := startChild(t, "spin-leaf", nil)
+	w := sample(t, load(t, Options{PID: c.pid(), Samples: true}), 20, nil)
+	const pkg = "github.com/whyspin/whyspin/internal/probe."
+	mustBeIn(t, w.Samples, pkg+"spinLeaf", pkg+"spinLeafCaller")
 }
 
 func TestGoProgramIsNamedWithItsCallers(t *testing.T) {

@@ -25,7 +25,7 @@ func (o *Object) readGo() {
 			continue
 		}
 		if data, err := sectionData(s, maxGoBytes); err == nil {
-			o.goLines = o.goTable(data)
+			o.goLines, o.goFrames = o.goTable(data)
 		}
 		return
 	}
@@ -35,7 +35,7 @@ func (o *Object) readGo() {
 // table's header (Go 1.18 to 1.25), or is that of a symbol, or is where the text begins unless a C compiler's
 // code comes first; that it does not is seen by the program's entry. It returns nil when the address cannot
 // be told: names would be wrong.
-func (o *Object) goTable(data []byte) *gosym.Table {
+func (o *Object) goTable(data []byte) (*gosym.Table, *goFrames) {
 	const startAt = 8 + 2*8 // header: magic, quantum, pointer size, number of functions, of files, start
 	var candidates []uint64
 	if len(data) >= startAt+8 {
@@ -52,14 +52,14 @@ func (o *Object) goTable(data []byte) *gosym.Table {
 		}
 		table, err := gosym.NewTable(nil, gosym.NewLineTable(data, start))
 		if err != nil || len(table.Funcs) == 0 {
-			return nil
+			return nil, nil
 		}
 		first := table.PCToFunc(o.file.Entry)
 		if i < 2 || first != nil && first.Entry == o.file.Entry && strings.HasPrefix(first.Name, "_rt0_") {
-			return table
+			return table, parseGoFrames(data, start)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // symbolAddress returns the address of a symbol of .symtab by its name, 0 when there is none.

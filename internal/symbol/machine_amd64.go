@@ -8,6 +8,7 @@ const (
 	registerFP      = 6 // rbp
 	registerSP      = 7 // rsp
 	registerPC      = 16
+	registerLink    = registerPC // there is none
 	addressBits     = 64
 	leafHasRegister = false // a call puts the return address on the stack
 )

@@ -9,6 +9,7 @@ const (
 	registerFP      = 29
 	registerSP      = 31
 	registerPC      = 32
+	registerLink    = 30
 	addressBits     = 48 // what is above may be the signature of a return address
 	leafHasRegister = true
 )

@@ -26,6 +26,7 @@ type Object struct {
 	rows     map[uint64]*row
 	names    *functionTable // nil until it is asked for
 	goLines  *gosym.Table   // nil for what is not a Go program
+	goFrames *goFrames      // nil for that, and for one of a Go before 1.18
 	buildID  []byte
 }
 

@@ -31,6 +31,8 @@ type Process struct {
 	// program is the executable, nil when it may not be opened; programPath is its path as /proc says it.
 	program     *os.File
 	programPath string
+	vdso        []byte // or why it could not be read
+	vdsoError   error
 
 	mappings []*mapping // executable, by address
 	// stale is true exactly when the mappings may have changed since they were read.
@@ -59,6 +61,7 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the process: %w", err)
 	}
+	p.vdso, p.vdsoError = ownVDSO()
 	exe := filepath.Join(directory, "exe")
 	if p.programPath, err = os.Readlink(exe); err == nil {
 		// Without it the executable is looked for under its path.
@@ -181,11 +184,10 @@ func (p *Process) open(m *mapping) {
 		}
 	}
 	if m.path == vdsoPath {
-		image, err := ownVDSO()
-		if err != nil {
-			m.object = &Object{Name: vdsoPath, reading: err}
+		if p.vdsoError != nil {
+			m.object = &Object{Name: vdsoPath, reading: p.vdsoError}
 		} else {
-			m.object = newObject(vdsoPath, bytes.NewReader(image))
+			m.object = newObject(vdsoPath, bytes.NewReader(p.vdso))
 		}
 		p.note(m.object)
 		return

@@ -1,6 +1,9 @@
 package symbol
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // registers are the registers of one frame, as far as they are known.
 type registers struct {
@@ -114,7 +117,7 @@ func (p *Process) Unwind(s *Sample) Trace {
 		}
 		here := m.place(f.lookup())
 		if here.Object.IsGo() && !f.called && len(s.Chain) > 0 && here.Object.entry(here.Address) == nil {
-			return p.chain(s.Chain)
+			return p.chain(s.Chain, f.goCaller(here, read))
 		}
 		t.Places = append(t.Places, here)
 		switch o := p.step(f, here, read); o {
@@ -141,8 +144,13 @@ func (p *Process) leaf(s *Sample) (t Trace) {
 }
 
 // chain takes over what the kernel found by frame pointers, which Go programs keep in every function that has
-// a frame. The caller of a function without one is not in it.
-func (p *Process) chain(addresses []uint64) (t Trace) {
+// a frame. The innermost may have none, or not yet: then its caller, if it is known, is put in.
+func (p *Process) chain(addresses []uint64, caller uint64) (t Trace) {
+	if caller != 0 && (len(addresses) == 1 || addresses[1] != caller) {
+		if m := p.find(caller - 1); m != nil && m.place(caller-1).Object.IsGo() {
+			addresses = slices.Insert(slices.Clone(addresses), 1, caller)
+		}
+	}
 	for i, a := range addresses {
 		if i > 0 {
 			a-- // into the call
