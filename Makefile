@@ -86,6 +86,7 @@ fuzz: ## fuzz the parsers, FUZZTIME each
 	$(GO) test -run '^$$' -fuzz FuzzSessions -fuzztime $(FUZZTIME) ./internal/haproxy
 	$(GO) test -run '^$$' -fuzz FuzzFrames -fuzztime $(FUZZTIME) ./internal/symbol
 	$(GO) test -run '^$$' -fuzz FuzzExpression -fuzztime $(FUZZTIME) ./internal/symbol
+	$(GO) test -run '^$$' -fuzz FuzzGoFrames -fuzztime $(FUZZTIME) ./internal/symbol
 
 clean: ## remove what was built
 	rm -rf bin
