@@ -134,11 +134,7 @@ func (w *worker) record(c *conn) *Record {
 	if c.server != nil {
 		r.Server, r.ServerConns = c.server.config, int(c.server.conns.Load())
 	}
-	switch {
-	case r.Ending.During == 'Q':
-		// The stream ended in the queue: its wait is all that can be said of its search for a server.
-		r.Queue = r.Total
-	case times.Assigned.IsSet():
+	if times.Assigned.IsSet() {
 		r.Queue = times.Assigned.Sub(times.Accepted)
 		if times.Connected.IsSet() {
 			r.Connect = times.Connected.Sub(times.Assigned)

@@ -165,9 +165,7 @@ func (s *Stream) clientGone() bool {
 
 // assign takes the server that the engine chose.
 func (s *Stream) assign(now ktime.Time) {
-	if !s.times.Assigned.IsSet() {
-		s.times.Assigned = now
-	}
+	s.times.Assigned = now
 	s.avoid = false
 	s.setServer(Assigned)
 }
@@ -250,7 +248,7 @@ func (s *Stream) establish(now ktime.Time) {
 func (s *Stream) giveUp(by byte, now ktime.Time) {
 	s.endBy(by)
 	s.wants &^= Assign | Connect
-	s.leaveQueue()
+	s.leaveQueue(now)
 	if s.server.state == Connecting {
 		s.wants |= CloseServer | ResetServer
 	}
@@ -261,8 +259,9 @@ func (s *Stream) giveUp(by byte, now ktime.Time) {
 
 // leaveQueue asks to be taken out of the queue if the stream is in it, which the engine may have said since
 // the last Advance.
-func (s *Stream) leaveQueue() {
+func (s *Stream) leaveQueue(now ktime.Time) {
 	if s.take(inEnqueued) || s.server.state == Queued {
+		s.times.Assigned = now
 		s.wants |= LeaveQueue
 	}
 }
@@ -310,7 +309,7 @@ func (s *Stream) die(now ktime.Time) {
 	if s.killer == KillAdmin && s.times.Connected.IsSet() && s.ending.By == by {
 		s.ending.During = noPhase
 	}
-	s.leaveQueue()
+	s.leaveQueue(now)
 	if s.server.state == Connecting || s.server.state == Established {
 		s.wants |= CloseServer
 	}

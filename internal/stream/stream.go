@@ -120,7 +120,7 @@ type Stream struct {
 // Times are the moments of a stream's life; Never for what has not happened.
 type Times struct {
 	Accepted  ktime.Time // the client's connection was accepted
-	Assigned  ktime.Time // a server was assigned for the first time, after the queue if there was one
+	Assigned  ktime.Time // a server was assigned for the last time, or the last wait in a queue was given up
 	Connected ktime.Time // the server's connection was established
 	Ended     ktime.Time // both sides were closed
 }

@@ -264,6 +264,37 @@ func TestQueueTimeout(t *testing.T) {
 	st.ended("sQ")
 }
 
+// TestTimesOfTheLogAreThoseOfHAProxy: the time in the queue counts to the last assignment, or to the moment
+// at which the place was given up; compared with HAProxy 2.6's log of the same sessions.
+func TestTimesOfTheLogAreThoseOfHAProxy(t *testing.T) {
+	t.Run("a redispatch after a silent server", func(t *testing.T) {
+		st := begin(t, smtp, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client connect", func() { st.s.Assigned(true, false) })
+		st.after(time.Second)
+		st.wake(CauseTimerConnect, "read-client assign release-server close-server reset-server")
+		st.more("read-client connect", func() { st.s.Assigned(true, true) })
+		st.after(time.Millisecond)
+		st.wake(CauseServerEvent, "read-client read-server", st.s.Connected)
+		times := st.s.Times()
+		w, c := times.Assigned.Sub(times.Accepted), times.Connected.Sub(times.Assigned)
+		if w != time.Second || c != time.Millisecond {
+			t.Errorf("waited %v and connected in %v, should be 1s and 1ms", w, c)
+		}
+	})
+	t.Run("a place in the queue given up", func(t *testing.T) {
+		st := begin(t, smtp, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client", st.s.Enqueued)
+		st.after(300 * time.Millisecond)
+		st.wake(CauseClientEvent, "leave-queue close-client log end", func() { st.s.EOF(Client) })
+		times := st.s.Times()
+		if w := times.Assigned.Sub(times.Accepted); w != 300*time.Millisecond || times.Connected.IsSet() {
+			t.Errorf("waited %v, should be 300ms", w)
+		}
+	})
+}
+
 func TestClientLeavesTheQueue(t *testing.T) {
 	st := begin(t, smtp, 0)
 	st.wake(CauseAccepted, "read-client assign")
@@ -387,6 +418,20 @@ func TestServerThatNoLongerReadsMayStillAnswer(t *testing.T) {
 	st.wake(CauseServerEvent, "write-client release-server close-server", func() { st.s.EOF(Server) })
 	st.wake(CauseClientEvent, "close-client log end", func() { st.s.Wrote(Client, 3) })
 	st.ended("SD")
+}
+
+// TestAHalfClosedSideWithoutAFinTimeoutKeepsItsDeadline: the end of one direction is no sign of life in the
+// other.
+func TestAHalfClosedSideWithoutAFinTimeoutKeepsItsDeadline(t *testing.T) {
+	policy := smtp
+	policy.Tunnel, policy.Client = 0, 0
+	st := begin(t, policy, 0)
+	st.connect()
+	st.after(50 * time.Second)
+	st.wake(CauseClientEvent, "read-server shut-server", func() { st.s.EOF(Client) })
+	if deadline, timer := st.s.Deadline(); timer != TimerServer || deadline.Sub(st.now) != 10*time.Second {
+		t.Fatalf("%s timer in %v, should be server in 10s", timer, deadline.Sub(st.now))
+	}
 }
 
 func TestHalfClosedSidesHaveTheirFinTimeouts(t *testing.T) {

@@ -111,7 +111,7 @@ func (s *Stream) enterTunnel(now ktime.Time) {
 }
 
 // armFin gives the peer of a half-closed connection its fin timeout to close the other half; without one
-// its timeout stays what it was and starts anew.
+// its timeout goes on as it was.
 func (s *Stream) armFin(of *side, in *end, now ktime.Time) {
 	timer, d := TimerClientFin, s.policy.ClientFin
 	if of == &s.server {
@@ -119,9 +119,7 @@ func (s *Stream) armFin(of *side, in *end, now ktime.Time) {
 	}
 	if d > 0 {
 		in.set(timer, d, now)
-		return
 	}
-	in.restart(now)
 }
 
 // checkTimers acts on every end whose deadline has passed.
