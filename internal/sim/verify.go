@@ -71,7 +71,8 @@ func (r *run) finish(s *Scenario) {
 
 // checkEnds: every stream ends, if there is any timeout that can end it.
 func (r *run) checkEnds(s *Scenario) {
-	bounded := s.Timeouts.Tunnel > 0 || s.Timeouts.Client > 0 && s.Timeouts.Server > 0
+	bounded := s.Timeouts.Connect > 0 &&
+		(s.Timeouts.Tunnel > 0 || s.Timeouts.Client > 0 && s.Timeouts.Server > 0)
 	r.engine.Visit(func(v *engine.StreamView) bool {
 		if v.Orphaned || bounded {
 			r.fail("never ends", "stream %s: client %s, server %s, %s timer at %v", v.ID, v.ClientState,

@@ -236,6 +236,10 @@ func (s *Stream) mayRedispatch() bool {
 
 // establish takes the connection that has come about.
 func (s *Stream) establish(now ktime.Time) {
+	if s.silent {
+		s.endBy('c')
+		s.shutRead(&s.client, now)
+	}
 	s.setServer(Established)
 	s.times.Connected = now
 	s.response.in.timer, s.response.in.timeout = TimerServer, s.policy.Server
@@ -246,6 +250,9 @@ func (s *Stream) establish(now ktime.Time) {
 // giveUp ends a stream that has no server connection and will not get one. Both ends towards the client are
 // shut, too: there is nobody to talk to.
 func (s *Stream) giveUp(by byte, now ktime.Time) {
+	if s.silent {
+		by = 'c'
+	}
 	s.endBy(by)
 	s.wants &^= Assign | Connect
 	s.leaveQueue(now)

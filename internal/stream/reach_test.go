@@ -80,7 +80,7 @@ func key(s *Stream, now ktime.Time) string {
 		return int64(d.Sub(now) / time.Millisecond)
 	}
 	text := fmt.Sprint(s.client.state, s.server.state, left(s.server.deadline), s.retriesLeft, s.slot,
-		s.others, s.avoid,
+		s.others, s.avoid, s.silent,
 		s.wants, s.inputs)
 	for _, c := range [...]*channel{&s.request, &s.response} {
 		text += fmt.Sprint(" ", c.in.state, c.in.timer, left(c.in.deadline), c.out.state, c.out.timer,

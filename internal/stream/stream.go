@@ -108,7 +108,11 @@ type Stream struct {
 	// others is true exactly when, at the last assignment, the backend had more than one active server.
 	others bool
 	// avoid is true exactly when the next assignment should choose another server than the last.
-	avoid        bool
+	avoid bool
+	// silent is true exactly when "timeout client" has passed while no server was reached and the client
+	// has sent nothing since. As in HAProxy this does not end the attempts, since it is not the client that
+	// everybody waits for; it counts when a server is reached or none is.
+	silent       bool
 	redispatched bool
 	ended        bool
 

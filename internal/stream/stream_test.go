@@ -366,6 +366,76 @@ func TestClientTimeoutEndsASilentStream(t *testing.T) {
 	st.ended("cD")
 }
 
+// impatient has a client timeout that passes while a server is still being reached.
+var impatient = Policy{Connect: 2 * time.Second, Client: time.Second, Server: time.Minute, Retries: 1}
+
+// TestAClientTimeoutDoesNotEndTheAttempts: the codes are those of HAProxy 2.6 in the same four cases.
+func TestAClientTimeoutDoesNotEndTheAttempts(t *testing.T) {
+	connecting := func(t *testing.T) *story {
+		st := begin(t, impatient, 0)
+		st.wake(CauseAccepted, "read-client assign")
+		st.more("read-client connect", func() { st.s.Assigned(false, false) })
+		return st
+	}
+	t.Run("a silent client, and no server answers", func(t *testing.T) {
+		st := connecting(t)
+		st.after(time.Second)
+		st.wake(CauseTimerClient, "read-client")
+		st.after(time.Second)
+		st.wake(CauseTimerConnect, "read-client connect close-server reset-server")
+		st.after(2 * time.Second)
+		st.wake(CauseTimerConnect, "release-server close-client close-server reset-server log end")
+		st.ended("cC")
+	})
+	t.Run("a client that has sent, and no server answers", func(t *testing.T) {
+		st := connecting(t)
+		st.wake(CauseClientEvent, "read-client", func() { st.s.Read(Client, 5) })
+		if deadline, timer := st.s.Deadline(); timer != TimerConnect {
+			t.Fatalf("the %s timer is armed for %v", timer, deadline.Sub(st.now))
+		}
+		st.after(2 * time.Second)
+		st.wake(CauseTimerConnect, "read-client connect close-server reset-server")
+		st.after(2 * time.Second)
+		st.wake(CauseTimerConnect,
+			"release-server close-client close-server reset-server drop-request log end")
+		st.ended("sC")
+	})
+	t.Run("a silent client, and the server answers late", func(t *testing.T) {
+		st := connecting(t)
+		st.after(time.Second)
+		st.wake(CauseTimerClient, "read-client")
+		st.after(time.Second / 2)
+		st.wake(CauseServerEvent, "read-server shut-server", st.s.Connected)
+		st.wake(CauseServerEvent, "read-server write-client", func() { st.s.Read(Server, 8) })
+		st.more("read-server", func() { st.s.Wrote(Client, 8) })
+		st.wake(CauseServerEvent, "release-server close-client close-server log end",
+			func() { st.s.EOF(Server) })
+		st.ended("cC")
+	})
+	t.Run("a client that has sent, and the server answers late", func(t *testing.T) {
+		st := connecting(t)
+		st.wake(CauseClientEvent, "read-client", func() { st.s.Read(Client, 5) })
+		st.after(3 * time.Second / 2)
+		st.wake(CauseServerEvent, "read-client read-server write-server", st.s.Connected)
+		st.more("read-client read-server", func() { st.s.Wrote(Server, 5) })
+		st.after(time.Second)
+		st.wake(CauseTimerClient, "read-server shut-server")
+		st.wake(CauseServerEvent, "release-server close-client close-server log end",
+			func() { st.s.EOF(Server) })
+		st.ended("cD")
+	})
+	t.Run("a client that speaks after all", func(t *testing.T) {
+		st := connecting(t)
+		st.after(time.Second)
+		st.wake(CauseTimerClient, "read-client")
+		st.wake(CauseClientEvent, "read-client", func() { st.s.Read(Client, 5) })
+		st.wake(CauseServerEvent, "read-client read-server write-server", st.s.Connected)
+		if got := st.s.Ending().String(); got != "--" {
+			t.Errorf("blamed with %s, should be --", got)
+		}
+	})
+}
+
 func TestWritingToAClientIsASignOfLife(t *testing.T) {
 	policy := smtp
 	policy.Tunnel, policy.Server = 0, 0

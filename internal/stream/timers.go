@@ -58,6 +58,7 @@ func (s *Stream) noteTraffic(now ktime.Time) {
 	}
 	if s.take(inClientRead) {
 		s.ledger.moved = true
+		s.silent = false
 		s.request.in.touch(now)
 	}
 	if s.take(inServerRead) {
@@ -125,8 +126,12 @@ func (s *Stream) armFin(of *side, in *end, now ktime.Time) {
 // checkTimers acts on every end whose deadline has passed.
 func (s *Stream) checkTimers(now ktime.Time) {
 	if s.timedOut(&s.request.in, now) {
-		s.endBy('c')
-		s.shutRead(&s.client, now)
+		if s.server.state.connecting() {
+			s.silent = true
+		} else {
+			s.endBy('c')
+			s.shutRead(&s.client, now)
+		}
 	}
 	if s.timedOut(&s.response.in, now) {
 		s.endBy('s')
@@ -158,9 +163,10 @@ func (s *Stream) timedOut(e *end, now ktime.Time) bool {
 }
 
 // rearm makes the timers of open ends agree with what is waited for: a peer that we do not read from, or
-// that we have nothing for, is not late.
+// that we have nothing for, is not late. Nor is a client whose bytes still wait for a server to be reached.
 func (s *Stream) rearm(now ktime.Time) {
-	s.request.in.wait(!s.request.full, now)
+	waits := s.server.state.connecting() && (s.request.buffered > 0 || s.silent)
+	s.request.in.wait(!s.request.full && !waits, now)
 	s.response.out.wait(s.response.buffered > 0, now)
 	if s.server.state == Established {
 		s.response.in.wait(!s.response.full, now)
