@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/whyspin/whyspin/internal/evidence"
@@ -52,6 +53,8 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	// As long as /proc is in reach: privileges and root may change before the first stack needs it.
+	_, _ = ownVDSO()
 	p := &Process{pid: pid, directory: directory, stale: true, without: map[string]uint64{},
 		unread: map[string]error{}}
 	p.root, err = os.OpenRoot(directory)
@@ -295,7 +298,9 @@ const maxVDSO = 1 << 20
 
 // ownVDSO returns the image that the kernel maps into every process, taken from this one: 64-bit processes
 // have the same.
-func ownVDSO() ([]byte, error) {
+var ownVDSO = sync.OnceValues(readOwnVDSO)
+
+func readOwnVDSO() ([]byte, error) {
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return nil, fmt.Errorf("looking for the vdso: %w", err)

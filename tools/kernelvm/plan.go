@@ -41,6 +41,7 @@ var suites = []suite{
 		{"TestProgramWithoutSymbolsIsNotGuessed", "it compiles a program with gcc"},
 		{"TestReplacedProgramIsTheOneThatRuns", "it compiles a program with gcc"},
 		{"TestServersWithoutFramePointersAreUnwound", "it runs Debian's nginx and haproxy"},
+		{"TestGoProgramIsNamedWithItsCallers", "it compares shares of CPU time, which emulation distorts"},
 		{"TestServersAreAttributed", "it runs Debian's nginx, Redis, Python and Node"},
 	}},
 }
