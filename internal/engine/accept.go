@@ -52,6 +52,7 @@ func (w *worker) accept(l *listener) {
 			continue
 		}
 		w.engine.dismiss(l)
+		w.engine.resume()
 		switch errno {
 		case sys.EAGAIN:
 			return
@@ -89,16 +90,19 @@ func (e *Engine) admit(l *listener) bool {
 	if l.frontend.conns.Add(1) > l.frontend.maxConn {
 		e.conns.Add(-1)
 		l.frontend.conns.Add(-1)
+		e.resume()
 		return false
 	}
 	if n := l.conns.Add(1); l.maxConn > 0 && n > l.maxConn {
 		e.dismiss(l)
+		e.resume()
 		return false
 	}
 	return true
 }
 
-// dismiss gives the place back.
+// dismiss gives the place back. Another worker may have found no place meanwhile, and have paused its
+// listener until a limit is left: that is now, so whoever dismisses calls resume.
 func (e *Engine) dismiss(l *listener) {
 	e.conns.Add(-1)
 	l.frontend.conns.Add(-1)
@@ -141,7 +145,7 @@ func (w *worker) open(fd int, peer sys.Address, l *listener) {
 		c.backend.enter()
 	}
 	w.engine.opened.add(w.now)
-	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable}
+	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable, unix: peer.IsUnix()}
 	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, connectionEvents); errno != 0 {
 		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",
 			l.frontend.config.Name, peer, errno)

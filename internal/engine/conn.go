@@ -46,8 +46,11 @@ type conn struct {
 
 // endpoint is one side's connection: what is known of its descriptor.
 type endpoint struct {
-	fd     int32 // -1 when there is none
-	ready  readiness
+	fd    int32 // -1 when there is none
+	ready readiness
+	// unix is true exactly when it is a unix socket. There a read stops behind a message that carries
+	// descriptors, so that a short read never means that the socket is empty.
+	unix   bool
 	reads  uint32 // calls
 	writes uint32
 }

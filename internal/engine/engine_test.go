@@ -115,6 +115,35 @@ func TestIPv6AndUnixSockets(t *testing.T) {
 	}
 }
 
+// TestDescriptorsOnAUnixSocketDoNotStallAStream: a read stops behind a message that carries descriptors,
+// though no event says that there is more.
+func TestDescriptorsOnAUnixSocketDoNotStallAStream(t *testing.T) {
+	k := newClock()
+	front := sys.Address{Path: filepath.Join(t.TempDir(), "front")}
+	p := start(t, settings{listen: front, kernel: k}, serve(t, echo))
+	c, err := net.Dial("unix", front.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, "the stream to be established", func() bool { return p.inState(stream.Established) == 1 })
+	k.inOneBatch(t, p.engine, func() {
+		if _, _, err := c.(*net.UnixConn).WriteMsgUnix([]byte("one"), unix.UnixRights(0), nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "two"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len("onetwo"))
+	if n, err := io.ReadFull(c, got); err != nil {
+		t.Errorf("got %q: %v", got[:n], err)
+	}
+}
+
 // TestUrgentDataDoesNotStallAStream: urgent data makes reads stop short, so a short read does not mean that
 // the socket is empty.
 func TestUrgentDataDoesNotStallAStream(t *testing.T) {

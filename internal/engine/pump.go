@@ -79,7 +79,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 		if filled && b.buffered() == 0 {
 			c.classes[from] = w.buffers.grow(b.class)
 		}
-		if !filled && !end.ready.has(drain) {
+		if !filled && !end.unix && !end.ready.has(drain) {
 			end.ready &^= readable
 		}
 		if n < w.buffers.sizes[0] {

@@ -170,7 +170,9 @@ func (w *worker) connect(c *conn) bool {
 		return true
 	}
 	end := &c.ends[stream.Server]
-	*end = endpoint{fd: int32(fd), reads: end.reads, writes: end.writes}
+	*end = endpoint{
+		fd: int32(fd), unix: c.server.address.IsUnix(), reads: end.reads, writes: end.writes,
+	}
 	if errno == sys.EINPROGRESS {
 		end.ready = connecting
 	}
