@@ -21,9 +21,12 @@ func (w *worker) check(c *conn) error {
 	for side := range c.ends {
 		end := &c.ends[side]
 		name := stream.Side(side)
-		gone := s.InShut(name) && !s.MayWrite(name)
-		bad(end.ready.has(hungUp) && gone && end.fd >= 0 && s.ServerState() == stream.Established,
-			"rule 5: the %s hung up, both its ends are shut and its descriptor %d is open", name, end.fd)
+		// What reading can still find is rule 6's; once the end was read, nothing but a look at the error
+		// will show that the connection is broken.
+		bad(end.ready.has(hungUp) && !end.ready.has(connecting) && end.fd >= 0 && s.InShut(name) && !c.due,
+			"rule 5: the %s hung up (descriptor %d) and nobody looks at it", name, end.fd)
+		bad(end.ready.has(connectResult) && !c.due,
+			"rule 5: the connect of descriptor %d has ended and nobody asks how", end.fd)
 		bad(!c.due && !end.ready.has(connecting) && end.fd >= 0 &&
 			(end.ready.has(readable) && c.want.Has(readWant[side]) ||
 				end.ready.has(writable) && c.want.Has(writeWant[side])),

@@ -9,7 +9,7 @@ import (
 
 // leastStreams and leastServers are the size below which a schedule leaves too little to chance.
 const (
-	leastStreams = 20
+	leastStreams = 24
 	leastServers = 2
 )
 
@@ -31,6 +31,7 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	s.Retries = m.oneOf(0, 1, 3, 3)
 	s.Redispatch = m.oneOf(-1, -1, -1, 0, 1)
 	s.AbortOnClose = m.IntN(4) == 0
+	s.Unix = m.IntN(6) == 0
 	m.timeouts()
 	m.noise()
 	for range leastServers + m.IntN(2) {
@@ -71,6 +72,8 @@ func (m maker) noise() {
 	// A descriptor that is missing too often would only ever show the pause.
 	m.s.Noise.NoFile /= 4
 	m.s.Noise.NoPort /= 2
+	m.s.Noise.NoWatch /= 4
+	m.s.Noise.Aborted /= 2
 }
 
 // delay is none, a few microseconds, or about one of the timeouts.

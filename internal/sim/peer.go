@@ -28,13 +28,20 @@ type peer struct {
 	endSent  bool // the engine has sent its end, perhaps behind unread bytes
 	scripted bool // all steps are done
 
-	sent      int // bytes given to the network
-	taken     int // of these, read by the engine
-	unread    int // bytes received while paused
-	received  int // bytes received and read
-	discarded int // bytes that came after the close
-	from      int // whose bytes they are: the sender's number, -1 when there are none yet
+	sent      int   // bytes given to the network
+	taken     int   // of these, read by the engine
+	unread    int   // bytes received while paused
+	received  int   // bytes received and read
+	discarded int   // bytes that came after the close
+	from      int   // whose bytes they are: the sender's number, -1 when there are none yet
+	number    int   // of a server's connection among those that were established
+	broke     bool  // has reset the connection itself
+	partner   *peer // the server's end of a client's stream, as far as that was seen
 }
+
+// firstServer is the first number of a server's connection. The first byte of what it sends is its number;
+// there are fewer clients, and fewer established connections, than that.
+const firstServer = 128
 
 // pattern is byte i of what a sender sends. The first byte tells who it is.
 func pattern(sender, i int) byte {
@@ -44,12 +51,12 @@ func pattern(sender, i int) byte {
 	return byte(sender*31 + i*7 + i>>8)
 }
 
-// senderOf is the number by which the pattern knows a peer.
+// sender is the number by which the pattern knows a peer.
 func (p *peer) sender() int {
 	if p.client >= 0 {
 		return p.client
 	}
-	return 128 + p.server
+	return p.number
 }
 
 // newClient makes a client; it connects when the scenario says.
@@ -187,7 +194,7 @@ func (p *peer) reset() {
 	if p.over {
 		return
 	}
-	p.over = true
+	p.over, p.broke = true, true
 	p.world.tell("%s: RST", p.name)
 	if p.gone {
 		return
@@ -215,7 +222,7 @@ func (p *peer) arrive(b []byte) {
 	}
 	if p.closed {
 		p.discarded += len(b)
-		p.over = true
+		p.over, p.broke = true, true
 		p.socket.broken, p.socket.err = true, sys.EPIPE
 		p.world.tell("%s: RST to what arrives after its close", p.name)
 		p.socket.edge()

@@ -69,6 +69,15 @@ type run struct {
 	records map[sys.Address]*engine.Record
 	base    int   // descriptors that are open without any stream
 	kills   []int // orders of the operator that are due
+	killing []killing
+}
+
+// killing is an order of the operator that was given.
+type killing struct {
+	client int
+	answer <-chan bool
+	// unblamed is true exactly when nobody had been blamed for the stream's end yet.
+	unblamed bool
 }
 
 // workerRun is one worker as a coroutine: it is suspended in its wait.
@@ -135,7 +144,7 @@ func (r *run) start(s *Scenario) error {
 		Config: c, Kernel: w, Workers: s.Workers, MaxConn: s.MaxConn, Seed: s.Seed,
 		Listeners: []engine.Listener{{FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0]}},
 		Resolve: func(v *config.Server) (sys.Address, error) {
-			return serverAddress(v.ID - 1), nil
+			return s.serverAddress(v.ID - 1), nil
 		},
 		Log: r.record,
 		Audit: func(id string, err error) {
@@ -159,6 +168,7 @@ func (r *run) start(s *Scenario) error {
 	}
 	r.engine = e
 	r.base = w.openFiles()
+	w.running = true
 	for i, v := range e.Workers() {
 		r.workers = append(r.workers, r.coroutine(i, v.EpollFD))
 	}
@@ -288,10 +298,10 @@ func (r *run) advance(v *workerRun) {
 // kill orders the end of a client's stream.
 func (r *run) kill(client int) {
 	address := clientAddress(client - 1)
-	id := ""
+	id, unblamed := "", false
 	r.engine.Visit(func(v *engine.StreamView) bool {
 		if v.Client == address {
-			id = v.ID
+			id, unblamed = v.ID, v.Ending.By == 0
 		}
 		return id == ""
 	})
@@ -299,7 +309,7 @@ func (r *run) kill(client int) {
 		return
 	}
 	r.tell("operator: shutdown session of client %d", client)
-	r.engine.OrderKill(id, stream.KillAdmin)
+	r.killing = append(r.killing, killing{client, r.engine.OrderKill(id, stream.KillAdmin), unblamed})
 }
 
 func (r *run) record(record *engine.Record) {

@@ -29,12 +29,15 @@ type Scenario struct {
 	Retries       int
 	Redispatch    int
 	AbortOnClose  bool
-	Timeouts      Timeouts
-	Fault         fault.Set
-	Noise         Noise
-	Servers       []ServerScript
-	Clients       []ClientScript
-	Kills         []Kill
+	// Unix makes the servers listen on unix sockets: connects end at once, and reads stop short of what is
+	// there.
+	Unix     bool
+	Timeouts Timeouts
+	Fault    fault.Set
+	Noise    Noise
+	Servers  []ServerScript
+	Clients  []ClientScript
+	Kills    []Kill
 }
 
 // Timeouts are those of the configuration, 0 for none.
@@ -48,6 +51,8 @@ type Noise struct {
 	RefuseWrite float64 // a write takes nothing (EAGAIN), and the socket has room again a little later
 	NoFile      float64 // accept or connect finds no free descriptor
 	NoPort      float64 // connect finds no free port
+	NoWatch     float64 // a descriptor cannot be registered
+	Aborted     float64 // accept finds that the connection is gone (ECONNABORTED)
 	Stale       float64 // an event is delivered once more after its descriptor was closed
 	Spurious    float64 // an event is delivered without a reason
 }
@@ -141,6 +146,9 @@ func (s *Scenario) String() string {
 	if s.AbortOnClose {
 		line("abortonclose")
 	}
+	if s.Unix {
+		line("unix")
+	}
 	for _, t := range s.Timeouts.list() {
 		if *t.value > 0 {
 			line("timeout %s %v", t.name, *t.value)
@@ -190,7 +198,8 @@ type namedShare struct {
 func (n *Noise) list() []namedShare {
 	return []namedShare{
 		{"short-write", &n.ShortWrite}, {"refuse-write", &n.RefuseWrite}, {"no-file", &n.NoFile},
-		{"no-port", &n.NoPort}, {"stale", &n.Stale}, {"spurious", &n.Spurious},
+		{"no-port", &n.NoPort},
+		{"no-watch", &n.NoWatch}, {"aborted", &n.Aborted}, {"stale", &n.Stale}, {"spurious", &n.Spurious},
 	}
 }
 
@@ -258,6 +267,9 @@ func (s *Scenario) parseLine(line string) error {
 		return number(&s.Redispatch)
 	case "abortonclose":
 		s.AbortOnClose = true
+		return nil
+	case "unix":
+		s.Unix = true
 		return nil
 	case "timeout", "noise":
 		return s.parseNamed(words[0], arg(1), arg(2))

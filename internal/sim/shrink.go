@@ -97,6 +97,7 @@ func simpler(s *Scenario) []*Scenario {
 	try(func(c *Scenario) { c.MaxConn = 1000 })
 	try(func(c *Scenario) { c.BufferSize = 16384 })
 	try(func(c *Scenario) { c.AbortOnClose = false })
+	try(func(c *Scenario) { c.Unix = false })
 	try(func(c *Scenario) { c.Retries = min(c.Retries, 1) })
 	for i := range s.Timeouts.list() {
 		try(func(c *Scenario) { *c.Timeouts.list()[i].value = 0 })

@@ -80,10 +80,17 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 		return -1, sys.Address{}, sys.EAGAIN
 	}
 	if w.chance(w.scenario.Noise.NoFile) {
+		w.trouble = w.now
 		return -1, sys.Address{}, sys.EMFILE
 	}
 	s := l.backlog[0]
 	l.backlog = l.backlog[1:]
+	if w.chance(w.scenario.Noise.Aborted) {
+		w.tell("%s: is gone before it is accepted", s.peer.name)
+		s.state = closed
+		s.peer.over, s.peer.gone = true, true
+		return -1, sys.Address{}, sys.ECONNABORTED
+	}
 	s.accepted = true
 	s.fd = w.open(file{socket: s})
 	w.byFD[s.fd] = s
@@ -104,21 +111,26 @@ func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	answer := v.script.Answers[min(v.attempts, len(v.script.Answers)-1)]
 	v.attempts++
 	p := w.newPeer(v)
+	if w.scenario.Unix && answer != Accepts {
+		p.over = true
+		w.tell("%s: connection attempt, refused at once", p.name)
+		if answer == Silent {
+			return -1, sys.EAGAIN
+		}
+		return -1, sys.ECONNREFUSED
+	}
 	s := &socket{world: w, peer: p, urgent: -1}
 	p.socket = s
 	s.fd = w.open(file{socket: s})
 	w.byFD[s.fd] = s
 	w.tell("%s: connection attempt", p.name)
+	if w.scenario.Unix {
+		s.establish()
+		return s.fd, 0
+	}
 	switch answer {
 	case Accepts:
-		w.after(v.script.Delay, func() {
-			if s.state == connecting {
-				s.state = established
-				w.tell("%s: established", p.name)
-				s.edge()
-				p.begin()
-			}
-		})
+		w.after(v.script.Delay, s.establish)
 	case Refuses:
 		w.after(v.script.Delay, func() {
 			if s.state == connecting {
@@ -131,6 +143,19 @@ func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	case Silent:
 	}
 	return s.fd, sys.EINPROGRESS
+}
+
+// establish completes the connection, unless the engine has given it up.
+func (s *socket) establish() {
+	if s.state != connecting {
+		return
+	}
+	s.state = established
+	s.world.talking++
+	s.peer.number = firstServer + s.world.talking
+	s.world.tell("%s: established", s.peer.name)
+	s.edge()
+	s.peer.begin()
 }
 
 // SocketError returns and clears the pending error.
@@ -175,7 +200,12 @@ func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	if s.urgent > 0 {
 		from = from[:s.urgent]
 	}
-	n := copy(p, from)
+	n := min(len(p), len(from))
+	if w.scenario.Unix && s.peer.client < 0 && n > 1 && w.random.IntN(4) == 0 {
+		// What was sent with a descriptor ends a read.
+		n = 1 + w.random.IntN(n-1)
+	}
+	copy(p, from[:n])
 	s.receive = s.receive[n:]
 	if s.urgent > 0 {
 		s.urgent -= n

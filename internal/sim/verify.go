@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
@@ -10,7 +12,9 @@ import (
 func (r *run) atRest() {
 	w := r.world
 	nearest := ktime.Never
+	streams := 0
 	r.engine.Visit(func(v *engine.StreamView) bool {
+		streams++
 		r.result.Reached[[2]stream.SideState{v.ClientState, v.ServerState}]++
 		nearest = ktime.Min(nearest, v.Deadline)
 		if v.Due {
@@ -27,11 +31,75 @@ func (r *run) atRest() {
 	if nearest.IsSet() && wake > nearest.Add(1e6) && wake.Sub(w.now) > 1e6 {
 		r.fail("timer", "the nearest deadline is at %v and no worker wakes before %v", nearest, wake)
 	}
+	r.checkLimits(streams)
+	r.checkKills()
+}
+
+// afterTrouble is how long at most a listener may rest after a call failed for it: the engine's pause, and
+// what waits round up.
+const afterTrouble = 105 * time.Millisecond
+
+// checkLimits: no limit is exceeded, and nobody waits though there is room.
+func (r *run) checkLimits(streams int) {
+	w, s := r.world, r.world.scenario
+	if n := r.engine.Streams(); n != streams {
+		r.fail("leak", "%d streams are counted and %d are there", n, streams)
+	}
+	if streams > s.MaxConn {
+		r.fail("limit", "%d streams, maxconn is %d", streams, s.MaxConn)
+	}
+	resting := w.trouble.IsSet() && w.now.Sub(w.trouble) < afterTrouble
+	if n := len(w.listen.backlog); n > 0 && streams < s.MaxConn && !resting {
+		r.fail("limit", "%d connections wait in the backlog, with %d streams and maxconn %d", n, streams,
+			s.MaxConn)
+	}
+	if taken, queued := r.engine.Slots(); queued > 0 && (s.ServerMaxConn == 0 ||
+		taken < s.ServerMaxConn*len(s.Servers)) {
+		r.fail("limit", "%d streams are queued with %d of %d slots taken", queued, taken,
+			s.ServerMaxConn*len(s.Servers))
+	}
+	open := make([]int, len(s.Servers))
+	for _, socket := range w.byFD {
+		if v := socket.peer.server; v >= 0 {
+			if open[v]++; s.ServerMaxConn > 0 && open[v] > s.ServerMaxConn {
+				r.fail("limit", "server %d has %d connections, its maxconn is %d", v+1, open[v],
+					s.ServerMaxConn)
+			}
+		}
+	}
+}
+
+// checkKills: an order to end a stream is carried out before the workers sleep again.
+func (r *run) checkKills() {
+	for _, k := range r.killing {
+		select {
+		case <-k.answer:
+		default:
+			r.fail("rule 4", "the stream of client %d was to be ended and is not", k.client)
+			continue
+		}
+		record := r.records[clientAddress(k.client-1)]
+		switch {
+		case record == nil:
+			r.fail("rule 4", "the stream of client %d was to be ended and left no record", k.client)
+		case k.unblamed && record.Ending.By != 'K':
+			r.fail("rule 4", "the stream of client %d was to be ended and ended with %s", k.client,
+				record.Ending)
+		}
+	}
+	r.killing = r.killing[:0]
 }
 
 // compare finds lost wakeups (rule 6): a socket that can be read or written, of which the engine will not
 // be told any more and does not know.
 func (r *run) compare(v *engine.StreamView) {
+	client, server := r.world.byFD[v.Ends[stream.Client].FD], r.world.byFD[v.Ends[stream.Server].FD]
+	if client != nil && server != nil && v.ServerState == stream.Established {
+		client.peer.partner = server.peer
+	}
+	if v.ServerState == stream.Established && server != nil && server.state == connecting {
+		r.fail("connect", "stream %s: %s is taken for established", v.ID, server.peer.name)
+	}
 	for side, end := range v.Ends {
 		s := r.world.byFD[end.FD]
 		if end.FD < 0 || s == nil || s.interest == nil || s.interest.queued || s.state != established {
@@ -40,6 +108,9 @@ func (r *run) compare(v *engine.StreamView) {
 		in, out := v.Request, v.Response
 		if stream.Side(side) == stream.Server {
 			in, out = v.Response, v.Request
+		}
+		if out.Out == stream.Shut && !s.shut && !s.broken && v.ServerState == stream.Established {
+			r.fail("shutdown", "stream %s: %s is not told that nothing more comes", v.ID, s.peer.name)
 		}
 		canRead, canWrite, due := r.engine.Readiness(v.Worker-1, end.FD)
 		hasInput := len(s.receive) > 0 || s.fin || s.broken
@@ -84,7 +155,15 @@ func (r *run) checkEnds(s *Scenario) {
 
 // checkLeaks: without streams there are no descriptors, buffers or slots in use.
 func (r *run) checkLeaks() {
-	if r.engine.Streams() > 0 {
+	streams := 0
+	r.engine.Visit(func(*engine.StreamView) bool {
+		streams++
+		return true
+	})
+	if n := r.engine.Streams(); n != streams {
+		r.fail("leak", "%d streams are counted and %d are there at the end", n, streams)
+	}
+	if streams > 0 {
 		return
 	}
 	if n := r.world.openFiles(); n != r.base {
@@ -125,7 +204,7 @@ func (r *run) checkBytes() {
 		}
 		got := 0
 		for _, v := range servers[p.client] {
-			got += v.received + v.unread + v.discarded
+			got += v.got()
 		}
 		if len(servers[p.client]) > 1 {
 			r.fail("bytes", "the bytes of %s went to %d connections", p.name, len(servers[p.client]))
@@ -133,17 +212,68 @@ func (r *run) checkBytes() {
 		if got > p.taken {
 			r.fail("bytes", "%s: %d bytes were taken from it and %d delivered", p.name, p.taken, got)
 		}
+		r.checkRetries(p, record)
 		if record.Ending.By != 0 {
 			continue
 		}
 		if got < p.taken {
 			r.fail("bytes", "%s: %d bytes were taken from it, %d delivered, and the stream ended with %s",
-				p.name,
-				p.taken, got, record.Ending)
+				p.name, p.taken, got, record.Ending)
 		}
-		if down := int(record.ToClient); p.received+p.unread+p.discarded != down {
-			r.fail("bytes", "%s: got %d bytes, the log says %d", p.name, p.received+p.unread+p.discarded,
-				down)
+		if down := int(record.ToClient); p.got() != down {
+			r.fail("bytes", "%s: got %d bytes, the log says %d", p.name, p.got(), down)
+		}
+		r.checkOrderly(p)
+		if v := r.partner(p, servers[p.client]); v != nil {
+			r.checkOrderly(v)
+			if v.taken != p.got() {
+				r.fail("bytes", "%s: %d bytes were taken from it, %s got %d, and the stream ended with %s",
+					v.name, v.taken, p.name, p.got(), record.Ending)
+			}
+		}
+	}
+}
+
+// partner returns the server's connection that a client's stream reached: the one that its bytes went to, or
+// came from, or that was seen when the workers slept; nil when it cannot be told.
+func (r *run) partner(client *peer, took []*peer) *peer {
+	if len(took) > 0 {
+		return took[0]
+	}
+	for _, p := range r.world.peers {
+		if p.client < 0 && p.number > 0 && p.number == client.from {
+			return p
+		}
+	}
+	return client.partner
+}
+
+// got is how many bytes the peer was sent.
+func (p *peer) got() int { return p.received + p.unread + p.discarded }
+
+// checkOrderly: of a peer of a stream that ended without an error everything was read, and it was told the
+// end.
+func (r *run) checkOrderly(p *peer) {
+	if p.broke {
+		return
+	}
+	if p.sent != p.taken {
+		r.fail("bytes", "%s: sent %d bytes, %d were taken, and the stream ended without an error", p.name,
+			p.sent, p.taken)
+	}
+	if !p.endSent {
+		r.fail("shutdown", "%s: the stream ended without an error and it was not told", p.name)
+	}
+}
+
+// checkRetries: a stream that ended because its attempts failed has used all of them.
+func (r *run) checkRetries(p *peer, record *engine.Record) {
+	switch record.Ending {
+	case stream.Ending{By: 'S', During: 'C'}, stream.Ending{By: 's', During: 'C'},
+		stream.Ending{By: 'R', During: 'C'}:
+		if want := r.world.scenario.Retries; record.Retries != want {
+			r.fail("retries", "%s: ended with %s after %d retries, %d are configured", p.name, record.Ending,
+				record.Retries, want)
 		}
 	}
 }

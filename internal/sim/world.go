@@ -39,6 +39,12 @@ type World struct {
 	listen *listener
 	stale  []sys.Event // events that may be delivered once more
 	deaf   int         // how many edges until one is lost; 0 for never
+	// trouble is when a listener last had to rest.
+	trouble ktime.Time
+	// talking is how many connections of servers were established.
+	talking int
+	// running is set once the engine is made, so that it is not for want of memory that it is not.
+	running bool
 
 	// yield suspends the worker that waits, see EpollWait.
 	yield map[int]func(timeout int) bool
@@ -115,15 +121,19 @@ func newWorld(s *Scenario) *World {
 	w := &World{
 		scenario: s, random: rand.New(rand.NewPCG(s.Seed, 0x5eed)), now: epoch, byFD: map[int]*socket{},
 		server: map[sys.Address]*server{}, yield: map[int]func(int) bool{}, ports: 40000,
+		trouble: ktime.Never,
 	}
 	for i := range s.Servers {
-		w.server[serverAddress(i)] = &server{script: &s.Servers[i], index: i}
+		w.server[s.serverAddress(i)] = &server{script: &s.Servers[i], index: i}
 	}
 	return w
 }
 
 // serverAddress is the address of a server, clientAddress that of a client.
-func serverAddress(i int) sys.Address {
+func (s *Scenario) serverAddress(i int) sys.Address {
+	if s.Unix {
+		return sys.Address{Path: fmt.Sprintf("/server%d", i+1)}
+	}
 	return sys.Address{IP: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)}), 25)}
 }
 
@@ -217,6 +227,10 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 	}
 	i := &interest{set: s, fd: fd, events: events, data: data}
 	f := w.file(fd)
+	if w.running && w.chance(w.scenario.Noise.NoWatch) {
+		w.trouble = w.now
+		return sys.ENOMEM
+	}
 	switch {
 	case f.waker != nil:
 		f.waker.interest = i
