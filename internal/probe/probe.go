@@ -170,7 +170,8 @@ func newSignals(resets, outgoing, files, threads, proc error) []*Signal {
 			Name:  signalFiles,
 			Shows: "descriptors, sockets with their queues, epoll registrations and ready lists",
 			Tries: []Try{{Hook: "iter", On: "task_file", Err: files},
-				{Hook: "proc", On: "fd, fdinfo", Err: proc}},
+				{Hook: "proc", On: "fd, fdinfo", Err: proc,
+					Loses: "ready lists; reading a large epoll set holds the process up"}},
 			Missing: "what the descriptors are, and what the epoll sets hold, is not seen",
 		}, {
 			Name:    signalThreads,
