@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/lab"
 )
 
@@ -293,7 +294,8 @@ func TestSocatReadsTheRuntimeAPI(t *testing.T) {
 		need(t, "socat"), s.sock))
 	o := executeCommand(t, shell)
 	for _, part := range []string{
-		"Name: whyspin\n", "\nVersion: 2.6.0-", "\nCurrConns: 1\n", "frontend=smtp (id=2 mode=tcp)",
+		"Name: whyspin\n", "\nVersion: " + config.CompatibleVersion + "-", "\nCurrConns: 1\n",
+		"frontend=smtp (id=2 mode=tcp)",
 		"server=mx",
 		"scf=0x", "state=EST",
 	} {

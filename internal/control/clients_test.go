@@ -96,7 +96,7 @@ func TestHATop(t *testing.T) {
 		}
 	}()
 	eventually(t, "hatop to show our version and connections", func() bool {
-		return shown.has("whyspin Version: 2.6.0-whyspin-0.1 ") && shown.has("1/200]")
+		return shown.has("whyspin Version: 2.6.12-whyspin-0.1 ") && shown.has("1/200]")
 	})
 	_, err = io.WriteString(keyboard, "q")
 	must(t, err)

@@ -55,7 +55,7 @@ type Spinner interface {
 
 // compatibleVersion begins the version that is shown: existing clients parse it and decide by it which
 // fields to expect.
-const compatibleVersion = "2.6.0-whyspin-"
+const compatibleVersion = config.CompatibleVersion + "-whyspin-"
 
 // Limits of the HAProxy defaults, for a Config that does not set them.
 const (

@@ -300,7 +300,7 @@ func TestInfoHasTheFieldsOfHAProxy(t *testing.T) {
 		t.Errorf("the fields differ (-haproxy +whyspin):\n%s", diff)
 	}
 	for _, line := range []string{
-		"Name: whyspin\n", "Version: 2.6.0-whyspin-0.1\n", "Release_date: 2026/11/22\n",
+		"Name: whyspin\n", "Version: 2.6.12-whyspin-0.1\n", "Release_date: 2026/11/22\n",
 		"Nbthread: 2\n", "CurrConns: 1\n", "CumConns: 2\n", "CumReq: 2\n", "Maxconn: 200\n",
 		"node: vm\n", "Stopping: 0\n", "Listeners: 5\n", "Tracing: auto\n", "Probes: unknown\n",
 		"SpinAction: report\n", "Tasks: 2\n", "BufferLimit: ", "StuckWorkers: 0\n",

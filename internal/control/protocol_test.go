@@ -15,7 +15,7 @@ import (
 	"github.com/whyspin/whyspin/internal/stream"
 )
 
-const versionAnswer = "2.6.0-whyspin-0.1\n\n"
+const versionAnswer = "2.6.12-whyspin-0.1\n\n"
 
 // The expectations of this table were taken from HAProxy 2.6.12, with its version in place of ours.
 func TestConversations(t *testing.T) {
@@ -24,7 +24,7 @@ func TestConversations(t *testing.T) {
 	if !strings.HasPrefix(usage, "Unknown command. Please enter one of the following commands only:\n  ") {
 		t.Fatalf("an empty command answers %q", usage)
 	}
-	const prompted = "\n> 2.6.0-whyspin-0.1\n\n> "
+	const prompted = "\n> 2.6.12-whyspin-0.1\n\n> "
 	tests := []struct{ name, send, want string }{
 		{"one command", "show version\n", versionAnswer},
 		{"more words than needed", "  show   version  extra\n", versionAnswer},
@@ -44,7 +44,7 @@ func TestConversations(t *testing.T) {
 		{"a payload that nobody wants", "show version <<\nabc\nshow info\n\nshow version\n",
 			versionAnswer + versionAnswer},
 		{"a payload at the prompt", "prompt\nshow version <<\nabc\n\nquit\n",
-			"\n> + + 2.6.0-whyspin-0.1\n\n> "},
+			"\n> + + 2.6.12-whyspin-0.1\n\n> "},
 		{"a << alone announces a payload", "<<\nquit\n\nshow version\n", usage + versionAnswer},
 		{"a glued << does, too, and the payload has to end", "show version<<\nquit\n", ""},
 		{"a glued << stays in its word", "show version<<\nquit\n\nshow version\n",

@@ -99,7 +99,7 @@ func TestShowSpin(t *testing.T) {
 		t.Errorf("show spin json is not one line and an empty one: %.200q", line)
 	}
 	must(t, json.Unmarshal([]byte(line), &state))
-	if len(state.Workers) != 1 || len(state.Streams) == 0 || state.Process.Version != "2.6.0-whyspin-0.1" {
+	if len(state.Workers) != 1 || len(state.Streams) == 0 || state.Process.Version != "2.6.12-whyspin-0.1" {
 		t.Errorf("the state has %d workers, %d streams and version %q", len(state.Workers),
 			len(state.Streams), state.Process.Version)
 	}
