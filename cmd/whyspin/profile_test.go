@@ -33,15 +33,6 @@ func readProfile(t *testing.T, data []byte) *profile.Profile {
 	return p
 }
 
-// has reports whether a sample with a value has a function in its stack whose name contains a text.
-func has(p *profile.Profile, value int, function string) bool {
-	return slices.ContainsFunc(p.Sample, func(s *profile.Sample) bool {
-		return s.Value[value] > 0 && slices.ContainsFunc(s.Location, func(l *profile.Location) bool {
-			return strings.Contains(l.Line[0].Function.Name, function)
-		})
-	})
-}
-
 // TestProfileOfAShell takes a profile of a program that is not ours, in an empty directory.
 func TestProfileOfAShell(t *testing.T) {
 	shell := start(t, exec.Command("sh", "-c", "while :; do :; done"))

@@ -39,14 +39,11 @@ nonsense
 
 func TestFunctionsAreNeverTheNearest(t *testing.T) {
 	names := "\x00sized\x00local\x00unsized\x00"
-	table := &functionTable{}
-	for _, f := range []function{
+	table := &functionTable{functions: []function{
 		{start: 0x100, size: 0x20, name: 1, rank: 0},
 		{start: 0x100, size: 0x20, name: 7, rank: 2},
 		{start: 0x200, size: 0, name: 13},
-	} {
-		table.functions = append(table.functions, f)
-	}
+	}}
 	table.names = append(table.names, io.NewSectionReader(strings.NewReader(names), 0, int64(len(names))))
 	for _, tt := range []struct {
 		address uint64
