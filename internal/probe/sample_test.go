@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
+
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
@@ -423,5 +425,36 @@ func TestServersWithoutFramePointersAreUnwound(t *testing.T) {
 				t.Errorf("only %.0f %% of the samples are in named functions of the kernel", 100*inKernel)
 			}
 		})
+	}
+}
+
+// TestLostSamplesAreCounted lets the rings run full.
+func TestLostSamplesAreCounted(t *testing.T) {
+	c := startChild(t, "spin", nil)
+	p := load(t, Options{PID: c.pid()})
+	s, err := loadSampler(c.pid(), btf.NewCache())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := s.start(p.tgid); err != nil {
+		t.Fatal(err)
+	}
+	close(s.stop) // nobody empties the rings
+	s.done.Wait()
+	eventually(t, "a ring to be full", func() bool {
+		for i, clock := range s.clocks {
+			if lost, err := clock.Lost(); err != nil || lost > s.before[i] {
+				return true
+			}
+		}
+		return false
+	})
+	s.halt()
+	s.drain()
+	s.stop = make(chan struct{})
+	samples := s.finish()
+	if samples.Lost == 0 || share(samples, func(*evidence.Stack) bool { return true }) != 1 {
+		t.Errorf("%d samples were lost, %d stacks found", samples.Lost, len(samples.Stacks))
 	}
 }
