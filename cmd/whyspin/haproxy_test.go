@@ -33,6 +33,10 @@ const (
 	busyPolling = "nbthread 1\nbusy-polling\n"
 )
 
+// contained in place of the first argument makes HAProxy run in pid and mount namespaces of its own, with a
+// directory DIR/own that nobody else sees. It ends with the test as long as it does not change its user.
+const contained = "contained"
+
 // startHAProxy runs HAProxy with arguments before "-f"; who tells which process proxies.
 func startHAProxy(t *testing.T, global string, who func(n *neighbour, first int) int,
 	arguments ...string) *neighbour {
@@ -59,6 +63,12 @@ listen smtp
 	}
 	words := strings.Fields(place(strings.Join(arguments, " ")))
 	c := exec.Command(need(t, "haproxy"), append(words, "-f", "haproxy.cfg")...)
+	if words[0] == contained {
+		c.Args[1] = c.Path
+		c = exec.Command(need(t, "unshare"), append([]string{"--mount", "--pid", "--fork", "--mount-proc",
+			"--kill-child", "sh", "-c", `mkdir own && mount -t tmpfs none own && exec "$@"`, "sh"},
+			c.Args[1:]...)...)
+	}
 	c.Dir = n.directory
 	b := start(t, c)
 	t.Cleanup(func() {
@@ -76,6 +86,10 @@ listen smtp
 	n.pid = b.Process.Pid
 	if who != nil {
 		n.pid = who(n, n.pid)
+	}
+	if words[0] == contained {
+		// unshare does not heed SIGTERM and ends with the process that it has started.
+		t.Cleanup(func() { _ = syscall.Kill(n.pid, syscall.SIGKILL) })
 	}
 	return n
 }
@@ -180,6 +194,10 @@ func TestDiagnoseAHealthyHAProxy(t *testing.T) {
 		{"below a master whose socket is the only one", "", worker, []string{"-W", "-db", "-S",
 			"DIR/master.sock"}},
 		{"in a chroot", "chroot /usr\nuser nobody\n" + ownSocket, nil, []string{"-db"}},
+		{"in a container", "chroot /usr\nstats socket DIR/own/stats.sock level admin\n", worker,
+			[]string{contained, "-db"}},
+		{"with a socket that may say little, and one that may say more",
+			"stats socket DIR/user.sock level user\n" + ownSocket, nil, []string{"-db"}},
 		{"with a socket in the abstract namespace", "stats socket abns@whyspin-DIR level admin\n", nil,
 			[]string{"-db"}},
 	} {

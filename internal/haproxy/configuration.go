@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,7 +10,8 @@ import (
 
 // Configuration is what a diagnosis wants to know of a configuration.
 type Configuration struct {
-	// Sockets are the addresses of the "stats socket" lines.
+	// Sockets are the addresses of the "stats socket" lines, those of level user last: these may not show
+	// sessions.
 	Sockets []Socket
 	// BusyPolling is true exactly when it asks for busy polling outside of any condition.
 	BusyPolling bool
@@ -56,6 +58,7 @@ func ScanConfiguration(files [][]byte, environment map[string]string) Configurat
 	}
 	lookup := func(name string) (string, bool) { value, ok := variables[name]; return value, ok }
 	conditions := 0
+	var humble []Socket
 	for _, text := range files {
 		for line := range strings.Lines(string(text)) {
 			words, err := config.Words(strings.TrimRight(line, "\r\n"), lookup)
@@ -89,12 +92,17 @@ func ScanConfiguration(files [][]byte, environment map[string]string) Configurat
 					c.BusyPolling = false
 				}
 			case "stats":
+				to := &c.Sockets
+				if at := slices.Index(words, "level"); at > 0 && word(at+1) == "user" {
+					to = &humble
+				}
 				if word(1) == "socket" {
-					c.Sockets = append(c.Sockets, ParseSockets(word(2))...)
+					*to = append(*to, ParseSockets(word(2))...)
 				}
 			}
 		}
 	}
+	c.Sockets = append(c.Sockets, humble...)
 	return c
 }
 
