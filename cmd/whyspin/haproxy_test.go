@@ -76,12 +76,15 @@ listen smtp
 			t.Logf("HAProxy has said:\n%s", b.output)
 		}
 	})
-	eventually(t, "HAProxy to listen", func() bool {
+	// It listens before it is ready: only a greeting shows that all its sockets have their names.
+	eventually(t, "HAProxy to proxy", func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+n.smtp)
-		if err == nil {
-			c.Close()
+		if err != nil {
+			return false
 		}
-		return err == nil
+		defer c.Close()
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		return strings.HasPrefix(line, "220 ")
 	})
 	n.pid = b.Process.Pid
 	if who != nil {
@@ -237,6 +240,8 @@ func TestDiagnoseWhatAReloadLeaves(t *testing.T) {
 		return err == nil && info.PID != n.pid
 	})
 	n.verdict(n.byPID(), exitOK, "HEALTHY", "; 3 streams\n")
+	n.verdict(append(n.byPID(), "--socket", filepath.Join(n.directory, "master.sock")), exitOK, "HEALTHY",
+		"; 3 streams\n")
 	n.verdict([]string{"--pid", fmt.Sprint(master)}, exitOK, "HEALTHY",
 		"it is a master, and does not proxy: diagnose what it has started: ", fmt.Sprint(n.pid))
 	n.verdict([]string{"--socket", n.socket}, exitOK, "HEALTHY", "; 0 streams\n")

@@ -150,6 +150,11 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	var unanswered error
 	if o.Socket != "" {
 		info, unanswered = a.Info(ctx)
+		if errors.Is(unanswered, target.ErrNoProxy) && o.PID != 0 {
+			// It may be that of a master, which passes questions on to its workers.
+			a.Worker = target.OwnID(o.PID)
+			info, unanswered = a.Info(ctx)
+		}
 		if unanswered != nil && o.PID == 0 {
 			return nil, unanswered
 		}

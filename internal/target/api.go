@@ -34,6 +34,9 @@ const dumpWithin = 10 * time.Second
 // maxAnswer bounds an answer. The longest, a dump of 100 000 streams, has under 2 KB for each.
 const maxAnswer = 256 << 20
 
+// ErrNoProxy is the error for a socket behind which something else answers, such as the master of a HAProxy.
+var ErrNoProxy = errors.New("the answer to \"show info\" is not that of a proxy")
+
 // ErrTooLong is the error for an answer that was given up.
 var ErrTooLong = errors.New("the answer is too long")
 
@@ -145,7 +148,7 @@ func (a API) Info(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	if said.Version == "" {
-		return Info{}, fmt.Errorf("asking %v: the answer to \"show info\" is not that of a proxy", a)
+		return Info{}, fmt.Errorf("asking %v: %w", a, ErrNoProxy)
 	}
 	info := Info{Kind: evidence.KindGeneric, Version: said.Version, PID: said.PID}
 	switch said.Name {
