@@ -138,10 +138,16 @@ func (r *run) tell(format string, args ...any) {
 func (r *run) start(s *Scenario) error {
 	c := configure(s)
 	w := r.world
+	// Either the frontend or the process is the one with the limit.
+	maxConn := s.MaxConn
+	c.Proxies[0].MaxConn = 2 * s.MaxConn
+	if s.Seed%2 == 1 {
+		maxConn, c.Proxies[0].MaxConn = 2*s.MaxConn, s.MaxConn
+	}
 	w.listen = &listener{}
 	fd := w.open(file{listener: w.listen})
 	e, err := engine.New(engine.Options{
-		Config: c, Kernel: w, Workers: s.Workers, MaxConn: s.MaxConn, Seed: s.Seed,
+		Config: c, Kernel: w, Workers: s.Workers, MaxConn: maxConn, Seed: s.Seed,
 		Listeners: []engine.Listener{{FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0]}},
 		Resolve: func(v *config.Server) (sys.Address, error) {
 			return s.serverAddress(v.ID - 1), nil

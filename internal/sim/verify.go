@@ -100,6 +100,11 @@ func (r *run) compare(v *engine.StreamView) {
 	if v.ServerState == stream.Established && server != nil && server.state == connecting {
 		r.fail("connect", "stream %s: %s is taken for established", v.ID, server.peer.name)
 	}
+	if v.ServerState == stream.Connecting && !v.Due && server != nil && server.state == established &&
+		server.interest != nil && !server.interest.queued {
+		r.fail("rule 6", "stream %s: the connect to %s has ended and the engine does not know", v.ID,
+			server.peer.name)
+	}
 	for side, end := range v.Ends {
 		s := r.world.byFD[end.FD]
 		if end.FD < 0 || s == nil || s.interest == nil || s.interest.queued || s.state != established {
