@@ -13,6 +13,7 @@ import (
 // diagnosis is what "whyspin diagnose --json" says.
 type diagnosis struct {
 	Verdict  *string
+	Threads  []thread
 	Findings []struct {
 		Class *string
 		FD    *struct {
@@ -31,6 +32,11 @@ type diagnosis struct {
 		}
 	}
 	text string
+}
+
+// thread is what is said of one thread; a share that was not observed counts as none.
+type thread struct {
+	CPU float64 `json:"cpu_share"`
 }
 
 // verdict is the word, empty for "not observed".
