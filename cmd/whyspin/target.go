@@ -38,11 +38,16 @@ func (a *aim) parse(usage string, arguments []string) (o diagnose.Options, code 
 	if !ok {
 		return o, code, false
 	}
-	if err := a.check(names); err != nil {
+	err := a.check(names)
+	if err != nil {
 		return o, complain(a.set.Name(), err), false
 	}
-	o = diagnose.Options{PID: *a.pid, Socket: *a.socket, For: *a.length}
-	var err error
+	o = diagnose.Options{PID: *a.pid, For: *a.length}
+	if a.given("socket") {
+		if o.Socket, err = target.ParseAddress(*a.socket); err != nil {
+			return o, complain(a.set.Name(), err), false
+		}
+	}
 	switch {
 	case len(names) == 1:
 		o.PID, err = target.Find(names[0])
@@ -60,13 +65,21 @@ func (a *aim) check(names []string) error {
 	switch {
 	case len(names) > 1:
 		return fmt.Errorf("one name at most, not %q", names)
-	case len(names) == 1 && (*a.pid != 0 || *a.socket != ""):
+	case len(names) == 1 && (a.given("pid") || a.given("socket")):
 		return errors.New("a name and --pid or --socket exclude each other")
-	case *a.pid < 0:
+	case a.given("pid") && *a.pid <= 0:
 		return fmt.Errorf("process %d: the number must be above 0", *a.pid)
 	case *a.length < diagnose.MinWindow || *a.length > diagnose.MaxWindow:
 		return fmt.Errorf("--for %v: it must be from %v to %v", *a.length, diagnose.MinWindow,
 			diagnose.MaxWindow)
 	}
 	return nil
+}
+
+// given reports whether a flag is on the command line. An empty value, of a variable that is not set, is no
+// reason to look at some other process.
+func (a *aim) given(name string) bool {
+	found := false
+	a.set.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }

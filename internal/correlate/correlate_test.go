@@ -181,6 +181,16 @@ func TestRules(t *testing.T) {
 			healthyStream(c)
 			sleeps(&c.Window.Threads[0])
 		}, Healthy, ""},
+		{"a thread that was seen on a CPU for a moment, and asleep since", func(c *evidence.Case) {
+			quiet(c)
+			healthyStream(c)
+			t := &c.Window.Threads[0]
+			t.VoluntarySwitches, t.Sets, t.WaitsOn = evidence.Know[uint64](0), nil, evidence.Know(-1)
+			t.Calls = evidence.Know[uint64](0)
+			c.Window.Threads[1].WaitsOn = evidence.Know(-1)
+			c.Window.Descriptors = append(c.Window.Descriptors, evidence.Descriptor{FD: 5, EpollFD: -1,
+				Socket: evidence.Know(evidence.Socket{Kind: "epoll"})})
+		}, Healthy, ""},
 		{"five hundredths of the time stolen by the host", func(c *evidence.Case) {
 			healthyStream(c)
 			c.Window.Threads[0].Run = evidence.Know(1890 * time.Millisecond)

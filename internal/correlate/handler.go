@@ -74,9 +74,10 @@ func (in *input) waitedFor(set int) bool {
 	return false
 }
 
-// waitsOf is the number of waits of a thread, on whatever set.
+// waitsOf is the number of waits of a thread, on whatever set or by poll and select.
 func waitsOf(t *evidence.Thread) uint64 {
-	var n uint64
+	polls := t.Polls.Or(evidence.Waits{})
+	n := polls.Total()
 	for i := range t.Sets {
 		n += t.Sets[i].Waits.Total()
 	}

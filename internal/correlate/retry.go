@@ -48,7 +48,7 @@ func retryStorm(in *input) []Finding {
 		})
 		if known {
 			f.add(Fact{
-				Text: "of them came about", Count: d.Established, Source: sourceSockets, weight: 0.6,
+				Text: "of them came about", Count: d.Established, Source: sourceSyscalls, weight: 0.6,
 			})
 		}
 		f.add(Fact{

@@ -145,24 +145,13 @@ func workerSets(s *evidence.Snapshot) []int {
 
 // identify finds out who is to be diagnosed and how to ask it; the witness is nil when nobody answers.
 func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error) {
-	a := target.API{Address: o.Socket}
+	var a target.API
 	var info target.Info
 	var unanswered error
 	if o.Socket != "" {
-		info, unanswered = a.Info(ctx)
-		if errors.Is(unanswered, target.ErrNoProxy) && o.PID != 0 {
-			// It may be that of a master, which passes questions on to its workers.
-			a.Worker = target.OwnID(o.PID)
-			info, unanswered = a.Info(ctx)
-		}
-		if unanswered != nil && o.PID == 0 {
-			return nil, unanswered
-		}
-		if o.PID == 0 {
-			o.PID = info.PID
-		}
-		if own := target.OwnID(o.PID); unanswered == nil && info.PID != 0 && info.PID != own {
-			unanswered = fmt.Errorf("asking %s: %w: process %d", o.Socket, target.ErrOtherProcess, info.PID)
+		var err error
+		if a, info, unanswered, err = askSocket(ctx, o); err != nil {
+			return nil, err
 		}
 	}
 	if err := running(o.PID); err != nil {
@@ -194,6 +183,37 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: it is none that can be read: %s",
 		info.Version))
 	return nil, nil
+}
+
+// askSocket asks the socket that was named who is there, and finds its process when none was named. What is
+// only unanswered leaves the kernel's view of the process.
+func askSocket(ctx context.Context, o *Options) (a target.API, info target.Info, unanswered, err error) {
+	a = target.API{Address: o.Socket}
+	if o.PID != 0 {
+		if err := running(o.PID); err != nil {
+			return a, info, nil, err // it would not answer, and that is why
+		}
+	}
+	info, unanswered = a.Info(ctx)
+	if errors.Is(unanswered, target.ErrNoProxy) && o.PID != 0 {
+		// It may be that of a master, which passes questions on to its workers.
+		a.Worker = target.OwnID(o.PID)
+		info, unanswered = a.Info(ctx)
+	}
+	switch {
+	case o.PID != 0 && unanswered == nil && info.PID != 0 && info.PID != target.OwnID(o.PID):
+		unanswered = fmt.Errorf("asking %s: %w: process %d", o.Socket, target.ErrOtherProcess, info.PID)
+	case o.PID == 0 && unanswered != nil:
+		if pid, unseen := target.ListenerOf(o.Socket, 0); unseen == nil {
+			if err := running(pid); err != nil {
+				return a, info, nil, err
+			}
+		}
+		return a, info, nil, unanswered
+	case o.PID == 0:
+		o.PID, err = target.ListenerOf(o.Socket, info.PID)
+	}
+	return a, info, unanswered, err
 }
 
 // running returns ErrStopped, in words that tell what to do, for a process that cannot run.

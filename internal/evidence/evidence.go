@@ -263,16 +263,17 @@ type Thread struct {
 }
 
 // Blocked is the share of the window in which the thread neither ran nor waited for a CPU: it slept. Time
-// inside epoll_wait says nothing about it. The scheduler's sums lag by up to a tick, and by a whole period of
-// a quota, but a thread that never gave up its CPU by itself did not sleep.
+// inside epoll_wait says nothing about it. The scheduler's sums lag by up to a tick, and by as long as the
+// thread waits for a CPU, which a quota makes long: a thread that never gave up its CPU by itself did not
+// sleep. One that was seen on a CPU for a moment only may have gone to sleep while it was looked at.
 func (t *Thread) Blocked(window time.Duration) Observed[float64] {
-	if n, ok := t.VoluntarySwitches.Get(); ok && n == 0 && t.Run.Or(0) > 0 {
-		return Know(0.0)
-	}
 	run, ok1 := t.Run.Get()
 	queued, ok2 := t.Queued.Get()
 	if !ok1 || !ok2 || window <= 0 {
 		return Observed[float64]{}
+	}
+	if n, ok := t.VoluntarySwitches.Get(); ok && n == 0 && run+queued > window/2 {
+		return Know(0.0)
 	}
 	return Know(max(0, 1-float64(run+queued)/float64(window)))
 }

@@ -84,11 +84,11 @@ func hooks(h evidence.Hooks) string {
 	}
 	add("system calls", h.Syscall)
 	add("sockets", h.Socket)
-	add("descriptors", h.Files)
 	add("stacks", h.Samples)
 	if len(names) == 0 {
-		return "no probes"
+		names = append(names, "no probes")
 	}
+	add("descriptors", h.Files)
 	return strings.Join(names, ", ")
 }
 
