@@ -76,6 +76,7 @@ func runHere(ctx context.Context, programs []program) (*report, error) {
 	for _, p := range programs {
 		r, w := io.Pipe()
 		c := exec.CommandContext(ctx, p.path, p.arguments...)
+		c.Dir = p.directory
 		c.Stdout, c.Stderr = w, w
 		go func() {
 			fmt.Fprintf(w, "%s%s\n", markBegin, p.name)
