@@ -50,6 +50,9 @@ typedef _Bool bool;
 #define kernel_has_field(type, member)                                                                  \
 	__builtin_preserve_field_info(((type *)0)->member, 2 /* existence */)
 
+/* True exactly when the running kernel has the type. */
+#define kernel_has_type(type) __builtin_preserve_type_info(*(type *)0, 0 /* existence */)
+
 /* The size of the running kernel's type. */
 #define kernel_sizeof(type) __builtin_preserve_type_info(*(type *)0, 1 /* size */)
 

@@ -134,6 +134,11 @@ struct inet_sock {
 	u16 inet_sport;
 };
 
+/* net/mptcp/protocol.h; the accept queue of a listener is that of its first subflow */
+struct mptcp_sock {
+	struct sock *first;
+};
+
 /* include/linux/tcp.h */
 struct tcp_sock {
 	u32 rcv_nxt;
@@ -396,6 +401,7 @@ enum {
 	SOCK_DGRAM_ = 2,
 
 	IPPROTO_TCP_ = 6,
+	IPPROTO_MPTCP_ = 262,
 	IPPROTO_UDP_ = 17,
 
 	MSG_PEEK_ = 0x02,

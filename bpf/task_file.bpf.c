@@ -91,6 +91,26 @@ static __always_inline void describe_tcp(struct sock *sk, struct file_record *re
 	record->send_bytes = tcp->write_seq - tcp->snd_una;
 }
 
+/*
+ * A listener of Multipath TCP, which Go's net package makes by default. What it accepts from a plain TCP
+ * client is a plain TCP socket. The queue as ss(8) shows it: net/mptcp/mptcp_diag.c,
+ * mptcp_diag_get_info(). A kernel without Multipath TCP has no such type.
+ */
+static __always_inline void describe_mptcp_listener(struct sock *sk, struct file_record *record)
+{
+	struct sock *first;
+
+	record->kind = FILE_TCP;
+	record->state = TCP_LISTEN_;
+	if (!kernel_has_type(struct mptcp_sock))
+		return;
+	first = kernel_read(((struct mptcp_sock *)sk)->first);
+	if (!first)
+		return;
+	record->receive_bytes = kernel_read(first->sk_ack_backlog);
+	record->backlog = kernel_read(first->sk_max_ack_backlog);
+}
+
 static __always_inline void mark_socket(struct sock *sk, struct file_record *record)
 {
 	bool listens = record->state == TCP_LISTEN_;
@@ -122,12 +142,18 @@ static __always_inline void describe_socket(struct sock *sk, struct file_record 
 	} else {
 		return;
 	}
+	/* The port of a connection that is over has been given back; what it was is still in inet_sport. */
 	record->local_port = sk->__sk_common.skc_num;
+	if (!record->local_port)
+		record->local_port =
+			__builtin_bswap16(kernel_read(((struct inet_sock *)sk)->inet_sport));
 	record->remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
 	if (sk->sk_protocol == IPPROTO_TCP_) {
 		describe_tcp(sk, record);
 		if (control.mark)
 			mark_socket(sk, record);
+	} else if (sk->sk_protocol == IPPROTO_MPTCP_ && sk->__sk_common.skc_state == TCP_LISTEN_) {
+		describe_mptcp_listener(sk, record);
 	} else if (sk->sk_protocol == IPPROTO_UDP_) {
 		record->kind = FILE_UDP;
 	}

@@ -96,7 +96,7 @@ func Correlate(c *evidence.Case) *Diagnosis {
 // rules are the rules in the order in which they are asked: first those that know a stream, which is more
 // than a descriptor, and last the one for what the others leave.
 var rules = []func(*input) []Finding{
-	orphaned, pastDue, repeated, speculative, futile, retryStorm, insideHandler, lockSpin, insideKernel,
+	orphaned, pastDue, repeated, speculative, futile, retryStorm, lockSpin, insideHandler, insideKernel,
 	unexplained,
 }
 

@@ -44,9 +44,12 @@ func spinning() *evidence.Case {
 	}
 	worker := evidence.Thread{
 		TID: 4712, Name: "worker/1", Run: evidence.Know(1990 * time.Millisecond),
-		Queued: evidence.Know(8 * time.Millisecond), VoluntarySwitches: evidence.Know[uint64](0),
-		Calls: evidence.Know[uint64](90),
-		Sets:  []evidence.EpollSet{{FD: 5, Owner: evidence.OwnerWorker, Slept: evidence.Know[uint64](0)}},
+		Queued: evidence.Know(8 * time.Millisecond), Runnable: true,
+		VoluntarySwitches: evidence.Know[uint64](0),
+		Calls:             evidence.Know[uint64](90),
+		Sets: []evidence.EpollSet{
+			{FD: 5, Owner: evidence.OwnerWorker, Slept: evidence.Know[uint64](0)},
+		},
 	}
 	worker.Sets[0].Waits[evidence.TimeoutZero][evidence.ResultNone] = 700_000
 	worker.Sets[0].Waits[evidence.TimeoutZero][evidence.ResultEvents] = 40
@@ -185,7 +188,8 @@ func TestRules(t *testing.T) {
 			quiet(c)
 			healthyStream(c)
 			t := &c.Window.Threads[0]
-			t.VoluntarySwitches, t.Sets, t.WaitsOn = evidence.Know[uint64](0), nil, evidence.Know(-1)
+			t.Runnable, t.Sets, t.WaitsOn = false, nil, evidence.Know(-1)
+			t.VoluntarySwitches = evidence.Know[uint64](0)
 			t.Calls = evidence.Know[uint64](0)
 			c.Window.Threads[1].WaitsOn = evidence.Know(-1)
 			c.Window.Descriptors = append(c.Window.Descriptors, evidence.Descriptor{FD: 5, EpollFD: -1,

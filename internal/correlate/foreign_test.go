@@ -23,6 +23,7 @@ func foreign() *evidence.Case {
 		TID: foreignTID, Name: "server", Run: evidence.Know(1990 * time.Millisecond),
 		Queued: evidence.Know(5 * time.Millisecond), User: evidence.Know(500 * time.Millisecond),
 		System:            evidence.Know(1490 * time.Millisecond),
+		Runnable:          true,
 		VoluntarySwitches: evidence.Know[uint64](0), InvoluntarySwitches: evidence.Know[uint64](30),
 		Calls: evidence.Know[uint64](100), Progress: evidence.Know[uint64](80),
 		WaitsOn: evidence.Know(-1), Yields: evidence.Know[uint64](0), Futexes: evidence.Know[uint64](0),

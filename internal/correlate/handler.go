@@ -2,13 +2,18 @@ package correlate
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
 // mostCalls is how many system calls per second a thread makes at most that is in one loop of its own: more
 // of them are work that somebody sees.
-const mostCalls = 100
+const mostCalls = 1000
+
+// leastRun is how much CPU time a thread must have had: one that waited for a CPU nearly all of the time made
+// no calls for want of it.
+const leastRun = 50 * time.Millisecond
 
 // insideHandler is the rule for B1: a loop inside a handler. The thread uses its CPU in the program, does not
 // come back to any wait, and an epoll set has nobody who waits on it. The function is named by the samples.
@@ -21,7 +26,8 @@ func insideHandler(in *input) []Finding {
 		t := &in.Window.Threads[i]
 		slept, ok := t.Blocked(in.Window.Length()).Get()
 		calls, counted := t.Calls.Get()
-		if !ok || slept >= awake || !counted || waitsOf(t) > 0 || in.explained(t.TID) ||
+		if !ok || slept >= nearlyAwake || !counted || waitsOf(t) > 0 ||
+			t.Run.Or(0) < leastRun || in.explained(t.TID) ||
 			float64(calls) > mostCalls*max(1, in.Window.Length().Seconds()) || mostlySystem(t) {
 			continue
 		}

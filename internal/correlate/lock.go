@@ -7,8 +7,11 @@ import (
 )
 
 const (
-	// leastYields is how many calls of sched_yield and futex per second are a storm.
+	// leastYields is how many calls of sched_yield and futex per second of CPU time are a storm: on a busy
+	// machine each gives a whole slice away, so in wall time there are few. leastAsked is how many it takes
+	// at all.
 	leastYields = 1000
+	leastAsked  = 20
 	// yieldShare is which part of the thread's calls they are at least: nine in ten.
 	yieldShare = 0.9
 )
@@ -26,7 +29,7 @@ func lockSpin(in *input) []Finding {
 		calls, counted := t.Calls.Get()
 		asked := t.Yields.Or(0) + t.Futexes.Or(0)
 		if !ok || slept >= awake || !counted || in.explained(t.TID) ||
-			float64(asked) < leastYields*in.Window.Length().Seconds() ||
+			asked < leastAsked || float64(asked) < leastYields*t.Run.Or(0).Seconds() ||
 			float64(asked) < yieldShare*float64(calls+waitsOf(t)) {
 			continue
 		}

@@ -233,6 +233,9 @@ type Thread struct {
 	// Run is the time on a CPU, Queued the time runnable but waiting for one (schedstat).
 	Run    Observed[time.Duration] `json:"run_ns"`
 	Queued Observed[time.Duration] `json:"queued_ns"`
+	// Runnable is true exactly when the thread was seen on a CPU, or waiting for one, at the begin of the
+	// window, after its switches had been counted.
+	Runnable bool `json:"runnable,omitempty"`
 	// VoluntarySwitches counts the times the thread went to sleep by itself, InvoluntarySwitches the times
 	// the CPU was taken from it.
 	VoluntarySwitches   Observed[uint64] `json:"voluntary_switches"`
@@ -264,15 +267,15 @@ type Thread struct {
 
 // Blocked is the share of the window in which the thread neither ran nor waited for a CPU: it slept. Time
 // inside epoll_wait says nothing about it. The scheduler's sums lag by up to a tick, and by as long as the
-// thread waits for a CPU, which a quota makes long: a thread that never gave up its CPU by itself did not
-// sleep. One that was seen on a CPU for a moment only may have gone to sleep while it was looked at.
+// thread waits for a CPU, which a quota or a loaded machine makes long: a thread that was runnable and never
+// gave up its CPU by itself did not sleep at all.
 func (t *Thread) Blocked(window time.Duration) Observed[float64] {
 	run, ok1 := t.Run.Get()
 	queued, ok2 := t.Queued.Get()
 	if !ok1 || !ok2 || window <= 0 {
 		return Observed[float64]{}
 	}
-	if n, ok := t.VoluntarySwitches.Get(); ok && n == 0 && run+queued > window/2 {
+	if n, ok := t.VoluntarySwitches.Get(); ok && n == 0 && t.Runnable {
 		return Know(0.0)
 	}
 	return Know(max(0, 1-float64(run+queued)/float64(window)))

@@ -93,6 +93,8 @@ type State byte
 
 // The states that matter for a verdict; every other letter is a process that can run.
 const (
+	stateRunnable State = 'R' // on a CPU, or waiting for one
+
 	StateStopped State = 'T' // by a signal: it makes no calls because it may not
 	StateTraced  State = 't' // stopped by a tracer
 	StateZombie  State = 'Z' // ended, not yet waited for
@@ -209,36 +211,35 @@ func (s *Scheduler) readThread(directory string) (tid int, a account, ok bool) {
 		return 0, account{}, false
 	}
 	base := "task/" + directory + "/"
-	stat, err := s.readFile(base + "stat")
-	if err != nil {
-		return 0, account{}, false
+	// First the switches, then the state: a thread that is runnable after they were counted has to add one
+	// before it sleeps.
+	status, unread := s.readFile(base + "status")
+	if unread == nil {
+		a.voluntary = number(statusField(status, "voluntary_ctxt_switches"))
+		a.involuntary = number(statusField(status, "nonvoluntary_ctxt_switches"))
 	}
-	name, state, started, ok := parseStat(stat)
-	if !ok {
-		return 0, account{}, false
-	}
-	a = account{name: name, state: state, started: started}
-	a.user, a.system = parseTimes(stat)
-	if text, err := s.readFile(base + "schedstat"); err == nil {
-		a.run, a.queued = parseSchedstat(text)
-	}
-	a.waitsOn = s.waitsOn(base, state)
-	status, err := s.readFile(base + "status")
-	if err != nil {
-		return tid, a, !s.translate
-	}
-	a.voluntary = number(statusField(status, "voluntary_ctxt_switches"))
-	a.involuntary = number(statusField(status, "nonvoluntary_ctxt_switches"))
 	if s.translate {
 		// The ids of the thread from /proc's namespace down to its own, which is this process's.
 		ids := bytes.Fields(statusField(status, "NSpid"))
-		if len(ids) == 0 {
+		if unread != nil || len(ids) == 0 {
 			return 0, account{}, false
 		}
 		if tid, err = strconv.Atoi(string(ids[len(ids)-1])); err != nil {
 			return 0, account{}, false
 		}
 	}
+	stat, err := s.readFile(base + "stat")
+	if err != nil {
+		return 0, account{}, false
+	}
+	if a.name, a.state, a.started, ok = parseStat(stat); !ok {
+		return 0, account{}, false
+	}
+	a.user, a.system = parseTimes(stat)
+	if text, err := s.readFile(base + "schedstat"); err == nil {
+		a.run, a.queued = parseSchedstat(text)
+	}
+	a.waitsOn = s.waitsOn(base, a.state)
 	return tid, a, true
 }
 
@@ -277,6 +278,7 @@ func (r *Reading) Since(earlier *Reading) []evidence.Thread {
 			Queued:              difference(now.queued, before.queued),
 			VoluntarySwitches:   difference(now.voluntary, before.voluntary),
 			InvoluntarySwitches: difference(now.involuntary, before.involuntary),
+			Runnable:            before.state == stateRunnable,
 			WaitsOn:             now.waitsOn,
 			User:                difference(now.user, before.user),
 			System:              difference(now.system, before.system),

@@ -12,9 +12,9 @@ import (
 // slept all through a window makes no call that a probe could see, so it has to be asked for. Reading
 // /proc/PID/task/TID/syscall takes the right to trace the process (CAP_SYS_PTRACE for another user's).
 func (s *Scheduler) waitsOn(base string, state State) evidence.Observed[int] {
-	const sleeping, running = 'S', 'R'
+	const sleeping = 'S'
 	switch state {
-	case running:
+	case stateRunnable:
 		return evidence.Know(-1)
 	case sleeping:
 	default:
