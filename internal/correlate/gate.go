@@ -35,8 +35,6 @@ type loop struct {
 	slept    evidence.Observed[uint64]
 	progress uint64 // calls that moved bytes, accepted, connected or closed
 	source   string
-	// sleptUnknown is how many waits are in slept neither way.
-	sleptUnknown uint64
 	// lost is how many calls the probes could not record, which may have been progress.
 	lost uint64
 	// user is the thread's CPU time in the program, switches how often it slept, wherever.

@@ -9,15 +9,6 @@ import (
 
 // The tests of this file require that whyspin names the class and the culprit of each program.
 
-// open are the cases that whyspin does not name yet, or not always, with what stands in the way. They are
-// diagnosed all the same; a case that is named leaves the table.
-var open = map[string]string{
-	"netpoll-go/B1": "a goroutine moves between threads, and others are served: it looks like work",
-	"netpoll-go/F5": "Go listens with Multipath TCP, and such a socket has no address in the evidence",
-	"epoll-go/B1":   "the runtime makes more calls, and sleeps more often, than the rule lets pass",
-	"epoll-c/B2":    "sched_yield gives the CPU to a neighbour: too few calls a second on a busy machine",
-}
-
 // talkers is how many healthy connections are served beside a defect.
 const talkers = 8
 
@@ -86,9 +77,6 @@ func verdictOf(class string) string {
 func requireNamed(t *testing.T, p *program, s *spinner, verdicts ...string) {
 	t.Helper()
 	d := diagnose(t, s.pid(), window)
-	if _, ok := open[p.name+"/"+s.truth.Class]; ok {
-		return
-	}
 	// On a busy machine a second of the clock may hold next to nothing of the process.
 	for longer := window; d.sawTooLittle() && longer < longest; {
 		longer *= 3

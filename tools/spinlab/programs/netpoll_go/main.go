@@ -33,7 +33,7 @@ func must(what string, err error) {
 }
 
 // announce says who the culprit is, once.
-func (s *server) announce(c syscall.Conn, function string) {
+func (s *server) announce(c syscall.Conn) {
 	s.once.Do(func() {
 		truth := map[string]any{"class": s.defect, "listener": s.listener.Addr().String()}
 		raw, err := c.SyscallConn()
@@ -45,22 +45,8 @@ func (s *server) announce(c syscall.Conn, function string) {
 		if s.defect == "C1" {
 			truth["destination"] = s.upstream
 		}
-		if function != "" {
-			truth["function"] = function
-		}
 		must("announcing", json.NewEncoder(os.Stdout).Encode(truth))
 	})
-}
-
-// scanField looks for the end of a field.
-//
-//go:noinline
-func scanField(text []byte) int {
-	at := 0
-	//lint:ignore SA5002 that it spins is what it is for
-	for text[at] != '\n' { // defect B1: it never advances
-	}
-	return at
 }
 
 // serve sends back what it gets.
@@ -72,17 +58,13 @@ func (s *server) serve(c *net.TCPConn) {
 		n, err := c.Read(buffer[:])
 		if err != nil && s.defect == "F3" && met {
 			if ended {
-				s.announce(c, "")
+				s.announce(c)
 			}
 			ended = true
 			continue // defect F3: "try again" for every error, the end of the stream among them
 		}
 		if err != nil {
 			return
-		}
-		if met && s.defect == "B1" {
-			s.announce(c, "main.scanField")
-			scanField([]byte("name: value"))
 		}
 		if _, err := c.Write(buffer[:n]); err != nil {
 			return
@@ -101,7 +83,7 @@ func (s *server) retryUpstream(client *net.TCPConn) {
 			c.Close()
 			return
 		}
-		s.announce(client, "") // defect C1: no delay before the next attempt
+		s.announce(client) // defect C1: no delay before the next attempt
 	}
 }
 
@@ -125,7 +107,7 @@ func main() {
 		case err == nil:
 			go s.serve(c.(*net.TCPConn))
 		case s.defect == "F5":
-			s.announce(l.(*net.TCPListener), "") // defect F5: the next attempt follows at once
+			s.announce(l.(*net.TCPListener)) // defect F5: the next attempt follows at once
 		default:
 			must("accepting", err)
 		}
