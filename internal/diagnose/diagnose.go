@@ -161,6 +161,9 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	if c.Process, err = target.Identify(o.PID); err != nil {
 		return nil, err
 	}
+	if facts, err := target.ReadFacts(o.PID); err == nil {
+		c.Process.Surroundings = facts.Sentences()
+	}
 	if o.Socket == "" {
 		a, info, unanswered = target.FindAPI(ctx, o.PID)
 	}

@@ -22,6 +22,9 @@ type Process struct {
 	Command string `json:"command"`
 	Kind    Kind   `json:"kind"`
 	Version string `json:"version,omitempty"`
+	// Surroundings are sentences about what is out of the ordinary around it: a container, a quota, a program
+	// that was replaced on disk.
+	Surroundings []string `json:"surroundings,omitempty"`
 	// Started is when the process started, by the clock of ktime.
 	Started Observed[ktime.Time] `json:"started"`
 }

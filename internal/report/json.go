@@ -32,6 +32,8 @@ type target struct {
 	Command string `json:"command"`
 	Kind    string `json:"kind"`
 	Version string `json:"version,omitempty"`
+	// Surroundings are what is out of the ordinary around it, in sentences.
+	Surroundings []string `json:"surroundings,omitempty"`
 }
 
 type window struct {
@@ -118,7 +120,8 @@ type fact struct {
 func JSON(w io.Writer, d *correlate.Diagnosis) error {
 	doc := document{
 		Schema: schema,
-		Target: target{d.Process.PID, d.Process.Command, string(d.Process.Kind), d.Process.Version},
+		Target: target{d.Process.PID, d.Process.Command, string(d.Process.Kind), d.Process.Version,
+			d.Process.Surroundings},
 		Window: window{round(d.Window.Seconds()), d.Hooks, nonNil(d.Unknown)},
 		// Empty lists are written as such: a program that iterates need not ask first.
 		Threads: []thread{}, Findings: []finding{}, Inefficiencies: []struct{}{},

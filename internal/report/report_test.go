@@ -84,7 +84,8 @@ func unknownSpin() *correlate.Diagnosis {
 // foreign is a process that knows nothing of us, with a finding of each kind that has no stream.
 func foreign() *correlate.Diagnosis {
 	return &correlate.Diagnosis{
-		Process: evidence.Process{PID: 99, Command: "server", Kind: evidence.KindGeneric},
+		Process: evidence.Process{PID: 99, Command: "server", Kind: evidence.KindGeneric,
+			Surroundings: []string{"it runs in container c0ffee", "its control group may use 0.30 CPUs"}},
 		Verdict: correlate.Spin, Window: time.Second,
 		Findings: []correlate.Finding{
 			{

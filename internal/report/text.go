@@ -72,6 +72,9 @@ func (p *printer) headline(d *correlate.Diagnosis) {
 		streams = fmt.Sprintf("; %d streams", n)
 	}
 	p.line("  watched for %.1f s; %s%s", d.Window.Seconds(), hooks(d.Hooks), streams)
+	if len(d.Process.Surroundings) > 0 {
+		p.line("  %s", strings.Join(d.Process.Surroundings, "; "))
+	}
 }
 
 // hooks names what watched.

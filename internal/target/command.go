@@ -32,20 +32,28 @@ func readCommand(directory string) command {
 			c.files = append(c.files, arguments[i+1:]...)
 			break
 		}
-		if i+1 == len(arguments) {
-			break
+		// The subcommands of whyspin take --f and -f=FILE as well, and files without a flag.
+		name, value, given := strings.Cut(arguments[i], "=")
+		var into func(string)
+		switch strings.TrimPrefix(name, "-") {
+		case "-f", "f":
+			into = func(v string) { c.files = append(c.files, v) }
+		case "-S", "S":
+			into = func(v string) { c.master = v }
+		case "-C", "C":
+			into = func(v string) { c.change = v }
 		}
-		switch arguments[i] {
-		case "-f":
-			c.files = append(c.files, arguments[i+1])
-		case "-S":
-			c.master = arguments[i+1]
-		case "-C":
-			c.change = arguments[i+1]
-		default:
-			continue
+		switch {
+		case into == nil || !strings.HasPrefix(name, "-"):
+			if i > 1 && arguments[1] == "run" && !strings.HasPrefix(name, "-") {
+				c.files = append(c.files, arguments[i])
+			}
+		case given:
+			into(value)
+		case i+1 < len(arguments):
+			into(arguments[i+1])
+			i++
 		}
-		i++
 	}
 	return c
 }

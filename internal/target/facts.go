@@ -63,6 +63,27 @@ func ReadFacts(pid int) (*Facts, error) {
 	return f, nil
 }
 
+// Sentences says for the person who reads a verdict what of it is out of the ordinary.
+func (f *Facts) Sentences() []string {
+	var text []string
+	if f.Replaced.Or(false) {
+		text = append(text, fmt.Sprintf("the program on disk (%s) is not the one that runs", f.Executable))
+	}
+	if n := f.ReplacedLibraries.Or(0); n > 0 {
+		text = append(text, fmt.Sprintf("%d of its libraries were replaced on disk since it started", n))
+	}
+	switch {
+	case f.Container != "":
+		text = append(text, "it runs in container "+f.Container)
+	case len(f.Namespaces) > 0:
+		text = append(text, "it has namespaces of its own: "+strings.Join(f.Namespaces, ", "))
+	}
+	if quota, known := f.Quota.Get(); known {
+		text = append(text, fmt.Sprintf("its control group may use %.2f CPUs", quota))
+	}
+	return text
+}
+
 func (f *Facts) unknown(what string, err error) {
 	if errors.Is(err, fs.ErrPermission) && !sys.HasCapability(sys.CapPtrace) {
 		f.Unknown = append(f.Unknown, fmt.Sprintf("%s: %v: it takes CAP_SYS_PTRACE", what, err))

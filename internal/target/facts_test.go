@@ -236,3 +236,19 @@ func TestTimesAreDivided(t *testing.T) {
 		return sum >= 0.03
 	})
 }
+
+func TestWhatIsOutOfTheOrdinaryIsSaid(t *testing.T) {
+	for want, f := range map[string]Facts{
+		"": {Executable: "/usr/sbin/haproxy", Replaced: evidence.Know(false), Cgroup: "/system.slice"},
+		"the program on disk (/usr/sbin/haproxy) is not the one that runs": {
+			Executable: "/usr/sbin/haproxy", Replaced: evidence.Know(true)},
+		"2 of its libraries were replaced on disk since it started": {ReplacedLibraries: evidence.Know(2)},
+		"it runs in container c0ffee; its control group may use 0.30 CPUs": {
+			Container: "c0ffee", Namespaces: []string{"net"}, Quota: evidence.Know(0.3)},
+		"it has namespaces of its own: mnt, net": {Namespaces: []string{"mnt", "net"}},
+	} {
+		if got := strings.Join(f.Sentences(), "; "); got != want {
+			t.Errorf("%+v says %q, should say %q", f, got, want)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/whyspin/whyspin/internal/haproxy"
 )
@@ -37,10 +38,11 @@ func FindAPI(ctx context.Context, pid int) (API, Info, error) {
 	}
 	command := readCommand(directory)
 	c, failed := command.scan(directory)
-	listening := readListening(directory)
+	// Only when something has to be compared with it: it takes a look at every descriptor.
+	listens := sync.OnceValue(func() listening { return readListening(directory) })
 	own := OwnID(pid)
 	for _, s := range c.Sockets {
-		address, err := dialable(directory, s, listening)
+		address, err := dialable(directory, s, listens())
 		if err == nil {
 			var info Info
 			a := API{Address: address}
@@ -60,9 +62,11 @@ func FindAPI(ctx context.Context, pid int) (API, Info, error) {
 		}
 		failed = append(failed, err)
 	}
-	if len(c.Sockets) == 0 && len(listening.paths) > 0 {
-		failed = append(failed, fmt.Errorf("it listens on %s, which may be one or may not",
-			strings.Join(listening.paths[:min(len(listening.paths), maxNamed)], ", ")))
+	if len(c.Sockets) == 0 && (len(command.files) > 0 || isProxyName(comm(directory))) {
+		if paths := listens().paths; len(paths) > 0 {
+			failed = append(failed, fmt.Errorf("it listens on %s, which may be one or may not",
+				strings.Join(paths[:min(len(paths), maxNamed)], ", ")))
+		}
 	}
 	return API{}, Info{}, &notFound{pid, failed}
 }
