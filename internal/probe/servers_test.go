@@ -60,6 +60,9 @@ type server struct {
 	name    string
 	command func(t *testing.T, directory, socket string) *exec.Cmd
 	request string
+	// threads is true for a program one of whose threads may close a descriptor of which another is being
+	// told: such an event is nobody's any more.
+	threads bool
 	// direct is true for a program that is known to store the descriptor in the low bits of epoll data.
 	direct bool
 }
@@ -92,7 +95,7 @@ var servers = []server{
 			return exec.Command("node", "-e", nodeServer, socket)
 		},
 	}, {
-		name: "Go", request: "here\n", // stores pointers
+		name: "Go", request: "here\n", threads: true, // stores pointers
 		command: func(_ *testing.T, _, socket string) *exec.Cmd {
 			cmd := exec.Command("/proc/self/exe")
 			cmd.Env = append(os.Environ(), childVariable+"=go-server", socketVariable+"="+socket)
@@ -135,13 +138,13 @@ func TestServersAreAttributed(t *testing.T) {
 				}
 				early.ask(1)
 			})
-			attributed(t, w, s.direct)
+			attributed(t, w, &s)
 		})
 	}
 }
 
 // attributed checks that all delivered events are found with descriptors.
-func attributed(t *testing.T, w *evidence.Window, direct bool) {
+func attributed(t *testing.T, w *evidence.Window, s *server) {
 	t.Helper()
 	var delivered, events, lost, accepts uint64
 	for i := range w.Descriptors {
@@ -157,7 +160,11 @@ func attributed(t *testing.T, w *evidence.Window, direct bool) {
 	if events < 200 || accepts < 50 {
 		t.Errorf("%d events and %d accepted connections: too few to have been under load", events, accepts)
 	}
-	if delivered != events || lost != 0 || w.Losses.Any() {
+	allowed := uint64(0)
+	if s.threads {
+		allowed = events / 100
+	}
+	if delivered+lost != events || lost > allowed || w.Losses.Any() {
 		t.Errorf("%d of %d events are attributed, %d said not to be; losses %+v; unknown %q", delivered,
 			events, lost, w.Losses, w.Unknown)
 	}
@@ -168,7 +175,7 @@ func attributed(t *testing.T, w *evidence.Window, direct bool) {
 			pointers++
 		}
 	}
-	if direct != (pointers == 0) {
+	if s.direct != (pointers == 0) {
 		t.Errorf("the data of %d descriptors are not their numbers", pointers)
 	}
 }
