@@ -111,9 +111,9 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 	return v
 }
 
-// streamsPerLock is how many slots are looked at while a worker's lock is held: a view takes a few
-// microseconds, two system calls among them, so the lock is held well under a millisecond.
-const streamsPerLock = 64
+// streamsPerLock is how many slots are looked at while a worker's lock is held: a view takes two
+// microseconds, two system calls among them, so the lock is held for half a millisecond.
+const streamsPerLock = 256
 
 // Visit calls f with a copy of every stream, in chunks and without holding a lock, until f returns false.
 // Streams that begin or end meanwhile may or may not be among them. It returns the workers that did not
