@@ -71,7 +71,7 @@ func crowd() {
 	fmt.Println(ready)
 	var events [8]syscall.EpollEvent
 	for {
-		_, _, _ = syscall.RawSyscall6(syscall.SYS_EPOLL_WAIT, uintptr(set), uintptr(unsafe.Pointer(&events)),
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(set), uintptr(unsafe.Pointer(&events)),
 			uintptr(len(events)), ^uintptr(0), 0, 0)
 	}
 }

@@ -129,11 +129,11 @@ func server() error {
 	var events [64]unix.EpollEvent
 	var message [messageBytes]byte
 	for {
-		n, errno := call(unix.SYS_EPOLL_WAIT, uintptr(set), uintptr(unsafe.Pointer(&events)), 64, ^uintptr(0))
-		if errno != 0 && errno != unix.EINTR {
-			return errno
+		n, err := unix.EpollWait(set, events[:], -1)
+		if err != nil && err != unix.EINTR {
+			return err
 		}
-		for i := range max(0, int(n)) {
+		for i := range max(0, n) {
 			fd := int(events[i].Fd)
 			if fd == l {
 				c, _, err := unix.Accept4(l, unix.SOCK_NONBLOCK)
@@ -237,7 +237,7 @@ func crowd() error {
 		}
 		for time.Now().Before(next) {
 		}
-		_, _ = call(unix.SYS_EPOLL_WAIT, uintptr(set), uintptr(unsafe.Pointer(&events)), 64, 0)
+		_, _ = call(unix.SYS_EPOLL_PWAIT, uintptr(set), uintptr(unsafe.Pointer(&events)), 64, 0)
 		now := time.Now()
 		if gap := int64(now.Sub(last)); gap > longest.Load() {
 			longest.Store(gap)
