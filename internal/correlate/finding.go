@@ -72,8 +72,8 @@ type Descriptor struct {
 type Listener struct {
 	Number  int
 	Address string
-	// Waiting is how many connections wait to be accepted.
-	Waiting evidence.Observed[uint32]
+	// Waiting is how many connections wait to be accepted, Backlog how many may.
+	Waiting, Backlog evidence.Observed[uint32]
 }
 
 // Function is where a thread was found.

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -326,5 +327,24 @@ func TestOneCauseExplainsItsThreadOnly(t *testing.T) {
 	c.Window.Threads = append(c.Window.Threads, other)
 	if classes := classesOf(Correlate(c)); classes != "F1 ?" && classes != "? F1" {
 		t.Errorf("classes %q, should be F1 and a spin without a class", classes)
+	}
+}
+
+// TestAskingNotToSleepIsSaid: without its state that is all that can be said of the T family.
+func TestAskingNotToSleepIsSaid(t *testing.T) {
+	const text = "asks not to sleep"
+	said := func(f Finding) bool {
+		return slices.ContainsFunc(f.Evidence, func(v Fact) bool { return strings.Contains(v.Text, text) })
+	}
+	c := foreign()
+	asksNotToSleep(c)
+	if f := Correlate(c).Findings[0]; !said(f) {
+		t.Errorf("that it %s is not said: %+v", text, f.Evidence)
+	}
+	c = foreign()
+	d := delivered(c, evidence.EventIn)
+	d.Read, d.Row = evidence.IO{Calls: 700_000, Again: 700_000}, 1
+	if f := Correlate(c).Findings[0]; said(f) {
+		t.Errorf("it does sleep if it can, and is said to ask not to: %+v", f.Evidence)
 	}
 }

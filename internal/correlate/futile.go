@@ -43,11 +43,8 @@ func futile(in *input) []Finding {
 			Text:  "events delivered for it",
 			Count: evidence.Know(d.Delivered()), Source: sourceSyscalls, weight: 0.3,
 		})
-		if s, known := d.Socket.Get(); class == F5 {
-			f.Listener = &Listener{Number: d.FD, Address: s.Local}
-			if known {
-				f.Listener.Waiting = evidence.Know(s.ReceiveQueue)
-			}
+		if class == F5 {
+			f.Listener = listenerOf(d.FD, d.Socket)
 			f.Remedy = in.acceptRemedy()
 		}
 		in.addFunctions(&f)

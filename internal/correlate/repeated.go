@@ -128,8 +128,7 @@ func (r *repeat) accuse() Finding {
 	}
 	f.Stream = r.in.streamOf(r.FD)
 	if f.Class == F5 {
-		f.Listener = &Listener{Number: r.FD, Address: r.socket.Local,
-			Waiting: evidence.Know(r.socket.ReceiveQueue)}
+		f.Listener = listenerOf(r.FD, r.Socket)
 	}
 	text := fmt.Sprintf("deliveries of descriptor %d with %v", r.FD, r.mask)
 	f.add(Fact{Text: text, Count: evidence.Know(r.delivered), Source: sourceSyscalls, weight: 0.5})
@@ -148,6 +147,15 @@ func (r *repeat) accuse() Finding {
 	}
 	f.Remedy = r.in.readyRemedy(&f, r)
 	return f
+}
+
+// listenerOf describes a listening socket.
+func listenerOf(fd int, socket evidence.Observed[evidence.Socket]) *Listener {
+	l := &Listener{Number: fd}
+	if s, known := socket.Get(); known {
+		l.Address, l.Waiting, l.Backlog = s.Local, evidence.Know(s.ReceiveQueue), evidence.Know(s.Backlog)
+	}
+	return l
 }
 
 func rowWeight(row uint64) float64 {

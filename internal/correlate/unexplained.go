@@ -42,6 +42,12 @@ func unexplained(in *input) []Finding {
 // nameless is the finding about a thread of which nothing but its spinning is known.
 func (in *input) nameless(tid int) Finding {
 	f := Finding{Remedy: in.remedy(Unknown, nil), threads: []int{tid}}
+	if in.asksNotToSleep(tid) {
+		f.add(Fact{
+			Text:   "the process asks not to sleep: its waits have a timeout of zero and return nothing",
+			Source: sourceSyscalls,
+		})
+	}
 	in.addWaits(&f)
 	in.addFunctions(&f)
 	if in.After == nil {
@@ -52,6 +58,19 @@ func (in *input) nameless(tid int) Finding {
 			"the stream to blame: none of those it reports is in a state that would explain it")
 	}
 	return f
+}
+
+// asksNotToSleep reports whether nearly all waits of a thread have a timeout of zero and return nothing: what
+// all classes of the T family look like from the kernel.
+func (in *input) asksNotToSleep(tid int) bool {
+	for i := range in.loops {
+		l := &in.loops[i]
+		empty := l.waits[evidence.TimeoutZero][evidence.ResultNone]
+		if l.tid == tid && l.gated && share(empty, l.waits.Total()) > 0.9 {
+			return true
+		}
+	}
+	return false
 }
 
 // about reports whether a finding is about the stream or one of its descriptors already.

@@ -97,6 +97,7 @@ type listener struct {
 	Number  int                       `json:"number"`
 	Address string                    `json:"address,omitempty"`
 	Waiting evidence.Observed[uint32] `json:"waiting"`
+	Backlog evidence.Observed[uint32] `json:"backlog"`
 }
 
 type function struct {
@@ -169,7 +170,7 @@ func jsonFinding(f *correlate.Finding) finding {
 		j.FD = jsonDescriptor(d)
 	}
 	if l := f.Listener; l != nil {
-		j.Listener = &listener{l.Number, l.Address, l.Waiting}
+		j.Listener = &listener{l.Number, l.Address, l.Waiting, l.Backlog}
 	}
 	j.Destination = f.Destination
 	for _, v := range f.Functions {

@@ -93,7 +93,7 @@ func foreign() *correlate.Diagnosis {
 				FD: &correlate.Descriptor{Number: 6, Kind: "tcp", State: "LISTEN", Local: "192.0.2.1:25",
 					Mask: evidence.Know("IN x700000")},
 				Listener: &correlate.Listener{Number: 6, Address: "192.0.2.1:25",
-					Waiting: evidence.Know[uint32](3)},
+					Waiting: evidence.Know[uint32](3), Backlog: evidence.Know[uint32](128)},
 				Functions: []correlate.Function{{Name: "accept_all", Callers: []string{"run"}, Share: 0.9}},
 				Evidence: []correlate.Fact{{Text: "calls of accept on the listener that failed",
 					Count: evidence.Know[uint64](700_000), Source: "syscall probe"}},

@@ -112,6 +112,9 @@ func (p *printer) finding(f *correlate.Finding) {
 		if n, ok := l.Waiting.Get(); ok {
 			waiting = fmt.Sprint(n)
 		}
+		if n, ok := l.Backlog.Get(); ok {
+			waiting += fmt.Sprintf(" of %d", n)
+		}
 		p.line("  listener %s, %s connections waiting", or(l.Address, "address unknown"), waiting)
 	}
 	if f.Destination != "" {
