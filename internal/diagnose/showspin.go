@@ -90,6 +90,10 @@ func (s *Supervisor) showResets(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "resets: %d received, %d sent on sockets of this proxy\n", totals.Received, totals.Sent)
+	if totals.Unlisted > 0 || totals.Unmarked > 0 {
+		fmt.Fprintf(w, "  %d of them are in no list; those on %d unmarked sockets are not counted\n",
+			totals.Unlisted, totals.Unmarked)
+	}
 }
 
 func showIO(w io.Writer, name string, io *evidence.IO, length time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -243,10 +244,20 @@ func (c *counter) attach() (*hook, []io.Closer, error) {
 		if err == nil {
 			return h, links, nil
 		}
-		h.try.Err = hookError(attaching, h.try.Hook+"/"+h.try.On, err)
-		errs = append(errs, h.try.Err)
+		failed := hookError(attaching, h.try.Hook+"/"+h.try.On, err)
+		if !transient(err) {
+			h.try.Err = failed // it will not be otherwise the next time
+		}
+		errs = append(errs, failed)
 	}
 	return nil, nil, errors.Join(errs...)
+}
+
+// transient reports whether an error says that something is short at the moment, which must not end the
+// probes for the life of the process.
+func transient(err error) bool {
+	return slices.ContainsFunc([]error{syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN,
+		syscall.EINTR, syscall.EBUSY}, func(short error) bool { return errors.Is(err, short) })
 }
 
 // attach attaches the programs of one hook. Closing what it returns detaches them.
