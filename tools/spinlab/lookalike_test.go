@@ -351,6 +351,8 @@ http {
 		_, err := fmt.Sscan(string(text), &worker)
 		return err == nil
 	})
+	// The master is killed in the end, and a worker outlives that.
+	t.Cleanup(func() { _ = syscall.Kill(worker, syscall.SIGKILL) })
 	httpLoad(t, "127.0.0.1:"+port)
 	loaded(t, worker)
 	return worker
