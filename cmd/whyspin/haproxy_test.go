@@ -129,12 +129,24 @@ func (n *neighbour) verdict(flags []string, code int, first string, sentences ..
 
 func (n *neighbour) byPID() []string { return []string{"--pid", fmt.Sprint(n.pid)} }
 
-// worker is the process that a master has started.
+// worker is the process that a master has started, when the master is ready: it starts itself anew when it
+// has started its workers, and neither heeds signals nor listens meanwhile.
 func worker(n *neighbour, master int) int {
 	n.t.Helper()
+	pid := child(n, master)
+	const reload = 1 << (syscall.SIGUSR2 - 1)
+	eventually(n.t, "the master to heed signals", func() bool {
+		return signals(n.t, master, "SigCgt")&reload != 0 && signals(n.t, master, "SigBlk")&reload == 0
+	})
+	return pid
+}
+
+// child is the only process that another has started.
+func child(n *neighbour, parent int) int {
+	n.t.Helper()
 	var pids []int
-	eventually(n.t, "the master to start one process", func() bool {
-		pids = children(n.t, master)
+	eventually(n.t, "one process to be started", func() bool {
+		pids = children(n.t, parent)
 		return len(pids) == 1
 	})
 	return pids[0]
@@ -197,7 +209,7 @@ func TestDiagnoseAHealthyHAProxy(t *testing.T) {
 		{"below a master whose socket is the only one", "", worker, []string{"-W", "-db", "-S",
 			"DIR/master.sock"}},
 		{"in a chroot", "chroot /usr\nuser nobody\n" + ownSocket, nil, []string{"-db"}},
-		{"in a container", "chroot /usr\nstats socket DIR/own/stats.sock level admin\n", worker,
+		{"in a container", "chroot /usr\nstats socket DIR/own/stats.sock level admin\n", child,
 			[]string{contained, "-db"}},
 		{"with a socket that may say little, and one that may say more",
 			"stats socket DIR/user.sock level user\n" + ownSocket, nil, []string{"-db"}},
@@ -227,11 +239,6 @@ func TestDiagnoseWhatAReloadLeaves(t *testing.T) {
 		return worker(n, first)
 	}, "-W", "-db", "-S", "DIR/master.sock")
 	n.talk(3)
-	// A master starts itself anew when it has started its workers, and is deaf meanwhile.
-	eventually(t, "the master to heed signals", func() bool {
-		return signals(t, master, "SigCgt")&(1<<(syscall.SIGUSR2-1)) != 0 &&
-			signals(t, master, "SigBlk")&(1<<(syscall.SIGUSR2-1)) == 0
-	})
 	if err := syscall.Kill(master, syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}

@@ -153,8 +153,22 @@ func (d *diagnosis) sawTooLittle() bool {
 	if len(d.Findings) == 0 {
 		return !slices.ContainsFunc(d.Threads, func(v thread) bool { return v.CPU >= little })
 	}
+	return d.saysUnsampled()
+}
+
+// saysUnsampled reports whether no sample was taken of the thread that the first finding is about.
+func (d *diagnosis) saysUnsampled() bool {
 	return slices.ContainsFunc(d.Findings[0].Unknown, func(sentence string) bool {
 		return strings.Contains(sentence, "no sample was taken of it")
+	})
+}
+
+// mayBeUnsampled reports whether a thread got so little CPU that 99 samples a second need not have met it:
+// who yields to a busy neighbour gets next to none.
+func (d *diagnosis) mayBeUnsampled(tid int) bool {
+	const sampled = 0.05 // seconds of CPU: five times the distance of two samples
+	return slices.ContainsFunc(d.Threads, func(v thread) bool {
+		return v.TID == tid && v.CPU*d.Window.Seconds < sampled
 	})
 }
 
@@ -163,6 +177,9 @@ func (d *diagnosis) sawTooLittle() bool {
 func (d *diagnosis) unnamed(p *program, truth *truth) []string {
 	f := &d.Findings[0]
 	if len(f.Functions) == 0 {
+		if d.saysUnsampled() && d.mayBeUnsampled(truth.TID) {
+			return nil
+		}
 		return []string{"no function is named"}
 	}
 	if truth.Function == "" || strings.HasSuffix(p.name, "-py") {

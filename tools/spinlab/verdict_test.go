@@ -13,6 +13,7 @@ import (
 // diagnosis is what "whyspin diagnose --json" says.
 type diagnosis struct {
 	Verdict  *string
+	Window   struct{ Seconds float64 }
 	Threads  []thread
 	Findings []struct {
 		Class *string
@@ -36,6 +37,7 @@ type diagnosis struct {
 
 // thread is what is said of one thread; a share that was not observed counts as none.
 type thread struct {
+	TID int
 	CPU float64 `json:"cpu_share"`
 }
 
