@@ -29,7 +29,7 @@ func seconds(d time.Duration) string {
 
 // finding begins a finding about a stream.
 func (in *input) finding(class Class, s *evidence.Stream) Finding {
-	f := Finding{Class: class, Stream: s, Remedy: in.remedy(class, s)}
+	f := Finding{Class: class, Stream: s, Remedy: in.remedy(class, s), History: historyOf(s)}
 	if tid, ok := threadOf(in.Case, s.Worker); ok {
 		f.threads = []int{tid}
 	}

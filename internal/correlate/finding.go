@@ -29,6 +29,9 @@ type Finding struct {
 	// Partial is true exactly when the thread concerned has other work as well and gets it done.
 	Partial  bool
 	Evidence []Fact
+	// History is what happened to the stream before and while it was woken for nothing, the oldest first;
+	// empty when its process does not remember.
+	History []Step
 	// Unknown are sentences about what would have made it surer.
 	Unknown []string
 	// Remedy is what the operator can do now.

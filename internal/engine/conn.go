@@ -39,6 +39,9 @@ type conn struct {
 	logged      bool
 	grant       *server // a slot granted and not yet taken
 
+	moment uint64   // the number of its latest in the worker's flight recorder
+	pinned []moment // its history as of when it became suspect
+
 	queued        *list.Element // in the backend's queue; guarded by the backend's lock
 	grantsBefore  uint64        // the backend's grants when it was queued
 	queuePosition int           // as in Record.BackendQueue

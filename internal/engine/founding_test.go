@@ -195,6 +195,30 @@ func awaitEnds(t *testing.T, fds []unix.PollFd) {
 	}
 }
 
+// requireHistory requires that the flight recorder tells the founding story of a suspect: the client's end
+// while the server was being reached, then the second server's answer, then nothing but the timer.
+func (f *founding) requireHistory(id string) {
+	f.t.Helper()
+	v, ok := f.engine.Find(id)
+	if !ok {
+		f.t.Fatalf("stream %s is gone", id)
+	}
+	h := v.History
+	if len(h) < 3 {
+		f.t.Fatalf("the history is %+v", h)
+	}
+	left, accepted, last := h[len(h)-3], h[len(h)-2], h[len(h)-1]
+	if left.RequestIn != "shut" || left.ServerState != "CON" || left.Retries != 1 || !left.Redispatched {
+		f.t.Errorf("the client leaves in %+v", left)
+	}
+	if accepted.ServerState != "EST" || accepted.ClientState != "CLO" || accepted.NoProgress {
+		f.t.Errorf("the second server accepts in %+v", accepted)
+	}
+	if !last.NoProgress || last.Cause != "timer tunnel" || last.Count < 20 {
+		f.t.Errorf("it spins in %+v", last)
+	}
+}
+
 // TestTheFoundingFaultSpinsAndIsKilled shows the bug itself: orphans, a spin when the tunnel timeout
 // passes, the engine's own suspicion, and the kill that works.
 func TestTheFoundingFaultSpinsAndIsKilled(t *testing.T) {
@@ -212,6 +236,7 @@ func TestTheFoundingFaultSpinsAndIsKilled(t *testing.T) {
 	before := f.engine.Workers()[0]
 	f.move(time.Minute)
 	suspicion := <-f.engine.Suspicions()
+	f.requireHistory(suspicion.Stream)
 	if suspicion.Wakeups < 20 || suspicion.Cause != "timer tunnel" {
 		t.Errorf("suspicion after %d wakeups by %q", suspicion.Wakeups, suspicion.Cause)
 	}

@@ -57,11 +57,15 @@ func (w *worker) run(c *conn) {
 	}
 	charged := c.stream.Account().Charged
 	suspect := c.stream.Settle(now, again, untouched)
-	if a := c.stream.Account(); a.Charged != charged {
+	a := c.stream.Account()
+	idle := a.Charged != charged
+	w.flight.record(c, now, idle)
+	if idle {
 		w.stats.charged++
-		if suspect {
-			w.suspect(c, a)
-		}
+	}
+	if suspect {
+		w.pin(c)
+		w.suspect(c, a)
 	}
 	w.audit(c, now)
 }

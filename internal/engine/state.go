@@ -64,7 +64,7 @@ func (v *StreamView) State() evidence.Stream {
 		ClientFD: v.Ends[stream.Client].FD, ServerFD: v.Ends[stream.Server].FD,
 		Calls: v.Account.Calls, NoProgress: evidence.Know(v.Account.Consecutive),
 		Cause: v.Account.Cause.String(), Runnable: v.Due || v.Deadline.Passed(v.At),
-		Retries: v.Retries, Redispatched: v.Redispatched,
+		Retries: v.Retries, Redispatched: v.Redispatched, History: v.History,
 	}
 	if v.Account.Since.IsSet() {
 		s.NoProgressSince = evidence.Know(v.Account.Since)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -44,6 +45,8 @@ type StreamView struct {
 	Orphaned          bool
 	Due               bool // to run in the worker's next turn
 	Ending            stream.Ending
+	// History is what the flight recorder has of a stream that is suspect, the oldest first.
+	History []evidence.Moment
 }
 
 // EndView is one side's connection.
@@ -107,6 +110,9 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 	}
 	if b := c.buffers[stream.Server]; b != nil {
 		v.ResponseSize = len(b.data)
+	}
+	if v.suspect() {
+		v.History = w.historyOf(c)
 	}
 	return v
 }

@@ -60,8 +60,9 @@ type worker struct {
 	timeout     int  // of the next wait, in milliseconds
 	busy        bool // the last wait brought events
 
-	inbox inbox
-	stats workerStats
+	inbox  inbox
+	stats  workerStats
+	flight flightRecorder
 	// turnBegan and waitBegan are the moments (ktime.Time) at which the present turn and the present wait
 	// began, 0 outside of them. They can be read without the lock, and so can published, a summary for the
 	// time when the worker does not give its lock.
@@ -101,6 +102,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 		engine: e, kernel: e.kernel, index: index, set: set, waker: -1,
 		buffers: newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
 		random:  rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
+		flight:  newFlightRecorder(),
 	}
 	if w.waker, err = e.kernel.NewWaker(); err != nil {
 		w.close()

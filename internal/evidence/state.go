@@ -132,6 +132,30 @@ type Stream struct {
 	Retries  int  `json:"retries"`
 	// Redispatched is true exactly when a retry went to another server.
 	Redispatched bool `json:"redispatched"`
+	// History is what its latest wakeups came to, the oldest first, as far back as its process remembers.
+	History []Moment `json:"history,omitempty"`
+}
+
+// Moment is one wakeup of a stream, or a row of wakeups that left it as it was.
+type Moment struct {
+	// At is the first wakeup of the row, Until the last, Count how many there are.
+	At    ktime.Time `json:"at"`
+	Until ktime.Time `json:"until"`
+	Count uint64     `json:"count"`
+	// Cause is why the first of them came about. NoProgress is true exactly when each neither consumed its
+	// cause nor moved anything.
+	Cause      string `json:"cause"`
+	NoProgress bool   `json:"no_progress"`
+	// ClientState and ServerState are those after the wakeup, as in Stream; the others say of each end of
+	// the two channels whether it is "open", "pending" or "shut".
+	ClientState  string `json:"client_state"`
+	ServerState  string `json:"server_state"`
+	RequestIn    string `json:"request_in"`
+	RequestOut   string `json:"request_out"`
+	ResponseIn   string `json:"response_in"`
+	ResponseOut  string `json:"response_out"`
+	Retries      int    `json:"retries"`
+	Redispatched bool   `json:"redispatched"`
 }
 
 // Overdue returns the armed timer that is furthest in the past at now, and whether there is one. When none of

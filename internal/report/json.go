@@ -64,7 +64,9 @@ type finding struct {
 	Functions   []function `json:"functions,omitempty"`
 	Evidence    []fact     `json:"evidence,omitzero"`
 	Unknown     []string   `json:"unknown,omitzero"`
-	Remedy      string     `json:"remedy,omitempty"`
+	// History is absent when the process does not remember what happened to the stream.
+	History []step `json:"history,omitempty"`
+	Remedy  string `json:"remedy,omitempty"`
 }
 
 type stream struct {
@@ -109,6 +111,13 @@ type function struct {
 type timer struct {
 	Name           string                     `json:"name"`
 	OverdueSeconds evidence.Observed[float64] `json:"overdue_seconds"`
+}
+
+// step is one thing that happened to the stream, so many seconds after it was first woken for nothing; what
+// came before has a negative number.
+type step struct {
+	Seconds float64 `json:"seconds"`
+	What    string  `json:"what"`
 }
 
 type fact struct {
@@ -182,6 +191,10 @@ func jsonFinding(f *correlate.Finding) finding {
 			j.Timer.OverdueSeconds = evidence.Know(round(by.Seconds()))
 		}
 	}
+	for _, s := range f.History {
+		const micro = 1e6 // steps lie close together
+		j.History = append(j.History, step{math.Round(s.Since.Seconds()*micro) / micro, s.Text})
+	}
 	for _, e := range f.Evidence {
 		out := fact{Fact: e.Text, Source: e.Source}
 		if n, ok := e.Count.Get(); ok {
@@ -232,6 +245,7 @@ func nonNil(list []string) []string {
 func LogLine(f *correlate.Finding) string {
 	short := jsonFinding(f)
 	short.Evidence, short.Unknown, short.Functions, short.Remedy = nil, nil, nil, ""
+	short.History = nil
 	return line(short)
 }
 

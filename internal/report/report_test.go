@@ -53,6 +53,11 @@ func spin() *correlate.Diagnosis {
 					{Text: "epoll_wait(timeout=0)=0 by thread 4712", Count: evidence.Know[uint64](700123),
 						Source: "syscall probe"},
 				},
+				History: []correlate.Step{
+					{Since: -2500 * time.Millisecond, Text: "accepted; server side INI -> CON"},
+					{Since: -3100 * time.Microsecond, Text: "the client's end of data (FIN); attempt 2"},
+					{Text: "woken 700123 times for nothing, over 2.0 s (timer tunnel)"},
+				},
 				Remedy: `echo "shutdown session 0x2a00000003" | socat - /run/whyspin.sock`,
 			},
 			{
@@ -177,7 +182,7 @@ func TestKeysOfTheContract(t *testing.T) {
 		{doc["window"].(map[string]any), "probes seconds unknown"},
 		{first("threads"),
 			"blocked_share cpu_share tid waits_per_second zero_return_share zero_timeout_share"},
-		{f, "class confidence evidence fd name remedy stream timer unknown"},
+		{f, "class confidence evidence fd history name remedy stream timer unknown"},
 		{f["stream"].(map[string]any),
 			"age_seconds backend calls client client_state frontend id server server_state upstream"},
 		{f["fd"].(map[string]any), "kind mask number side state"},

@@ -20,6 +20,7 @@ const (
 	maxUnknown = 4
 	maxFacts   = 10
 	maxUnseen  = 3
+	maxSteps   = 6
 )
 
 // Text writes the diagnosis for people: the verdict first, at most 40 lines.
@@ -142,7 +143,27 @@ func (p *printer) finding(f *correlate.Finding) {
 	for _, u := range f.Unknown[:min(len(f.Unknown), maxUnseen)] {
 		p.line("    %10s  %s", "not seen", u)
 	}
+	p.history(f.History)
 	p.line("  do       %s", f.Remedy)
+}
+
+// history tells the last steps that led to it.
+func (p *printer) history(steps []correlate.Step) {
+	if len(steps) == 0 {
+		return
+	}
+	p.line("  before")
+	for _, s := range steps[max(0, len(steps)-maxSteps):] {
+		p.line("    %10s  %s", since(s.Since), s.Text)
+	}
+}
+
+// since prints a moment as a distance from another: "-3.10 ms", "+0.00 ms", "-2.5 s".
+func since(d time.Duration) string {
+	if d.Abs() < time.Second {
+		return fmt.Sprintf("%+.2f ms", d.Seconds()*1000)
+	}
+	return fmt.Sprintf("%+.3f s", d.Seconds())
 }
 
 // descriptor says in one line what a descriptor is.
