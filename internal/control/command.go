@@ -35,7 +35,7 @@ func commands() []command {
 		{[]string{"show", "sess"}, "[all|id|susp|older age]*",
 			"report the list of current sessions or dump some",
 			config.LevelOperator, showSess},
-		{[]string{"show", "spin"}, "[json]", "report why the workers were awake, and the current findings",
+		{[]string{"show", "spin"}, "[json|id]", "report why the workers were awake, and findings",
 			config.LevelOperator, showSpin},
 		{[]string{"show", "version"}, "", "show version of the current process",
 			config.LevelUser, showVersion},

@@ -51,6 +51,9 @@ type Spinner interface {
 	// from any goroutine; the writer may be slow, so no lock may be held while writing. Errors of the
 	// writer need no care.
 	ShowSpin(w io.Writer)
+	// ShowFinding writes a finding that is remembered, with its evidence: that of a number, or the latest
+	// about a stream of that id ("0x..."). It reports whether there is one.
+	ShowFinding(w io.Writer, id string) bool
 }
 
 // compatibleVersion begins the version that is shown: existing clients parse it and decide by it which

@@ -69,7 +69,8 @@ func TestConversations(t *testing.T) {
 			"Session pointer expected (use 'show sess').\n\n"},
 		{"shutdown session of none", "shutdown session 0x100000000\n",
 			"No such session (use 'show sess').\n\n"},
-		{"show spin of something", "show spin foo\n", "'show spin' only supports 'json'.\n\n"},
+		{"show spin of something", "show spin foo\n",
+			"'show spin' only supports 'json', a finding's number and a stream's id.\n\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

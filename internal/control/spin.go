@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/engine"
@@ -17,8 +18,24 @@ func showSpin(c *session, args []string) {
 		c.printSpin()
 	case len(args) == 1 && args[0] == "json":
 		c.printState()
+	case len(args) == 1 && isFindingID(args[0]):
+		c.printFinding(args[0])
 	default:
-		c.message(severityError, "'show spin' only supports 'json'.\n")
+		c.message(severityError, "'show spin' only supports 'json', a finding's number and a stream's id.\n")
+	}
+}
+
+// isFindingID reports whether a word is the number of a finding or the id of a stream.
+func isFindingID(word string) bool {
+	_, err := strconv.ParseUint(word, 0, 64)
+	return err == nil
+}
+
+// printFinding writes one finding with its evidence.
+func (c *session) printFinding(id string) {
+	found := c.server.options.Spin
+	if found == nil || !found.ShowFinding(&noEmptyLines{to: c.out}, id) {
+		c.message(severityError, "No such finding (use 'show spin').\n")
 	}
 }
 

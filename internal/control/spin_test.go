@@ -25,6 +25,14 @@ func (spinner) ShowSpin(w io.Writer) {
 	fmt.Fprint(w, "\nend\n")
 }
 
+// ShowFinding knows finding 7 only.
+func (spinner) ShowFinding(w io.Writer, id string) bool {
+	if id == "7" {
+		fmt.Fprint(w, "finding 7\n\nT3 orphaned half-state\n")
+	}
+	return id == "7"
+}
+
 // TestEveryCommandAnswersWhileEveryWorkerSpins has as many spinning workers as there are processors.
 func TestEveryCommandAnswersWhileEveryWorkerSpins(t *testing.T) {
 	workers := runtime.NumCPU()
@@ -108,6 +116,23 @@ func TestShowSpin(t *testing.T) {
 	}
 }
 
+func TestShowAFinding(t *testing.T) {
+	p := start(t, setup{spin: spinner{}})
+	const none = "No such finding (use 'show spin').\n\n"
+	for command, want := range map[string]string{
+		"show spin 7":   "finding 7\nT3 orphaned half-state\n\n",
+		"show spin 8":   none,
+		"show spin 0x7": none,
+	} {
+		if text := p.ask(command); text != want {
+			t.Errorf("%s answers %q, should answer %q", command, text, want)
+		}
+	}
+	if text := start(t, setup{}).ask("show spin 7"); text != none {
+		t.Errorf("without a diagnosis show spin 7 answers %q", text)
+	}
+}
+
 func TestShowSpinWithoutADiagnosis(t *testing.T) {
 	const want = "suspects: 0\nfindings: none, there is no diagnosis\n\n"
 	if text := start(t, setup{}).ask("show spin"); !strings.HasSuffix(text, want) {
@@ -171,3 +196,5 @@ func TestABugInADumpDoesNotEndTheProxy(t *testing.T) {
 type panicking struct{}
 
 func (panicking) ShowSpin(io.Writer) { panic("this is the bug") }
+
+func (panicking) ShowFinding(io.Writer, string) bool { panic("this is the bug") }

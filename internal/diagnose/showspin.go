@@ -3,6 +3,8 @@ package diagnose
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
@@ -27,6 +29,34 @@ func (s *Supervisor) ShowSpin(w io.Writer) {
 			fmt.Fprintf(w, "     action: %s\n", f.Action)
 		}
 	}
+}
+
+// ShowFinding writes the finding of a number, or the latest about a stream, with its evidence. It reports
+// whether one is remembered.
+func (s *Supervisor) ShowFinding(w io.Writer, id string) bool {
+	f, ok := s.finding(id)
+	if !ok {
+		return false
+	}
+	fmt.Fprintf(w, "finding %d, %s\n", f.Number, f.Wall.Format(time.RFC3339Nano))
+	if f.Action != "" {
+		fmt.Fprintf(w, "action: %s\n", f.Action)
+	}
+	// The only error is that of w, whose owner knows it.
+	_ = report.Finding(w, &f.Finding)
+	return true
+}
+
+// finding returns the finding of that number, or the latest about a stream of that id.
+func (s *Supervisor) finding(id string) (Found, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range slices.Backward(s.findings) {
+		if strconv.FormatUint(f.Number, 10) == id || f.Finding.Stream != nil && f.Finding.Stream.ID == id {
+			return f, true
+		}
+	}
+	return Found{}, false
 }
 
 func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparison) {

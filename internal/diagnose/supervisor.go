@@ -51,7 +51,8 @@ type Supervisor struct {
 	window     chan struct{}
 	windowOnce sync.Once
 	// known are the findings that hold at present, so that each is reported once. Only Run uses it.
-	known map[findingKey]bool
+	known  map[findingKey]bool
+	budget logBudget
 
 	mu       sync.Mutex
 	last     *evidence.Window // the last duty window

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/whyspin/whyspin/internal/correlate"
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/probe"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -166,7 +168,9 @@ func TestFindingIsReportedOnce(t *testing.T) {
 		count    uint64
 	}{
 		{many[:2], 2, 2}, {many[:2], 0, 2}, {many[1:3], 1, 3}, {nil, 0, 3}, {many[:1], 1, 4},
-		{many, loggedAtOnce + 1, 4 + loggedAtOnce + 1}, // the last line counts the others
+		{many, loggedAtOnce - 4 + 1, 4 + loggedAtOnce + 1}, // the last line says that there are more
+		{nil, 0, 4 + loggedAtOnce + 1},
+		{many[:1], 0, 4 + loggedAtOnce + 2}, // and is not repeated
 	} {
 		s.report(tt.findings)
 		if lines := s.logged(); len(lines) != tt.lines {
@@ -175,6 +179,49 @@ func TestFindingIsReportedOnce(t *testing.T) {
 		}
 		if n := s.Counts()["T3"]; n != tt.count {
 			t.Errorf("%d findings are counted, should be %d", n, tt.count)
+		}
+	}
+}
+
+// TestLogBudgetComesBack when its time is over.
+func TestLogBudgetComesBack(t *testing.T) {
+	var b logBudget
+	now := ktime.Time(time.Hour)
+	for i := range 3 * loggedAtOnce {
+		may, over := b.take(now)
+		if may != (i < loggedAtOnce) || over != (i == loggedAtOnce) {
+			t.Errorf("line %d: may be written %t, is the first over the limit %t", i+1, may, over)
+		}
+	}
+	if may, over := b.take(now.Add(logEvery)); !may || over {
+		t.Errorf("when the time is over: may be written %t, is the first over the limit %t", may, over)
+	}
+}
+
+// TestShowFinding finds by number and by stream, the latest first, and only what is remembered.
+func TestShowFinding(t *testing.T) {
+	s := supervise(t)
+	first := orphan(1)
+	first.Evidence = []correlate.Fact{{Text: "the first time"}}
+	s.act(&first, true)
+	again := orphan(1)
+	again.Evidence = []correlate.Fact{{Text: "the second time"}}
+	s.act(&again, true)
+	for id, want := range map[string]string{
+		"1": "the first time", "2": "the second time", "0x1": "the second time",
+	} {
+		var out strings.Builder
+		if !s.ShowFinding(&out, id) || !strings.Contains(out.String(), want) {
+			t.Errorf("finding %s reads, and should say %q:\n%s", id, want, &out)
+		}
+	}
+	for i := range keptFindings {
+		f := orphan(2 + i)
+		s.act(&f, false)
+	}
+	for _, id := range []string{"1", "0x1", "3000", "foo"} {
+		if s.ShowFinding(io.Discard, id) {
+			t.Errorf("there is still a finding %s", id)
 		}
 	}
 }

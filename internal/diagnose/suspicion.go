@@ -11,6 +11,7 @@ import (
 	"github.com/whyspin/whyspin/internal/correlate"
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/report"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -20,8 +21,27 @@ import (
 // stream that is woken slowly, or that began to be in the middle of the first, is seen in the second.
 var suspicionFor = [...]time.Duration{100 * time.Millisecond, time.Second}
 
-// loggedAtOnce is how many findings of one diagnosis are written to the log, the surest first.
-const loggedAtOnce = 8
+// At most loggedAtOnce findings are written to the log in logEvery, the surest first: one that comes and goes
+// must not fill it.
+const (
+	loggedAtOnce = 8
+	logEvery     = 10 * time.Second
+)
+
+// logBudget counts the findings that were written to the log since a moment. Only Run uses it.
+type logBudget struct {
+	since ktime.Time
+	spent int
+}
+
+// take reports whether one more may be written, and whether it is the first that may not.
+func (b *logBudget) take(now ktime.Time) (may, over bool) {
+	if b.spent == 0 || now.Sub(b.since) >= logEvery {
+		*b = logBudget{since: now}
+	}
+	b.spent++
+	return b.spent <= loggedAtOnce, b.spent == loggedAtOnce+1
+}
 
 // findingKey tells one finding from another.
 type findingKey struct {
@@ -95,20 +115,20 @@ func (s *Supervisor) suspicionWindow(ctx context.Context, window time.Duration) 
 // report acts on the findings that were not there the last time.
 func (s *Supervisor) report(findings []correlate.Finding) {
 	holds := map[findingKey]bool{}
-	fresh := 0
 	for i := range findings {
 		f := &findings[i]
 		holds[keyOf(f)] = true
 		if s.known[keyOf(f)] {
 			continue
 		}
-		fresh++
-		s.act(f, fresh <= loggedAtOnce)
+		may, over := s.budget.take(sys.Now())
+		s.act(f, may)
+		if over {
+			s.Log(fmt.Sprintf("there are more findings than the %d that are logged in %v: see \"show spin\"",
+				loggedAtOnce, logEvery))
+		}
 	}
 	s.known = holds
-	if more := fresh - loggedAtOnce; more > 0 {
-		s.Log(fmt.Sprintf("and %d more findings of the same moment, see \"show spin\"", more))
-	}
 }
 
 // killed says what came of an order to end a stream.

@@ -90,6 +90,15 @@ func TestSpinActionShutdown(t *testing.T) {
 			t.Errorf("show spin has no %q:\n%s", part, spin)
 		}
 	}
+	story, err := d.proxy.api.Order(context.Background(), "show spin 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"T3 orphaned half-state", "the client's end of data (FIN)", "CON -> EST"} {
+		if !strings.Contains(story, part) {
+			t.Errorf("show spin 1 has no %q:\n%s", part, story)
+		}
+	}
 	logged := func() (bool, error) {
 		log := d.proxy.output.String()
 		return strings.Contains(log, "finding 1: {") && strings.Contains(log, " ID "), d.proxy.alive()

@@ -41,6 +41,14 @@ func Text(w io.Writer, d *correlate.Diagnosis) error {
 	return err
 }
 
+// Finding writes one finding for people, as Text does.
+func Finding(w io.Writer, f *correlate.Finding) error {
+	p := &printer{}
+	p.finding(f)
+	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
+	return err
+}
+
 type printer struct{ lines []string }
 
 // line adds a line. What is in it may come from outside, so that nothing but characters to be seen is
