@@ -89,6 +89,9 @@ func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 
 // threadMask prints the bits of workers, counted from 1, in hexadecimal.
 func threadMask(workers ...int) string {
+	if len(workers) == 1 && workers[0] <= 64 {
+		return hexadecimal(1 << (workers[0] - 1))
+	}
 	var mask big.Int
 	for _, w := range workers {
 		mask.SetBit(&mask, w-1, 1)
@@ -98,7 +101,7 @@ func threadMask(workers ...int) string {
 
 // pointers gives numbers to the objects of the configuration, which stand where HAProxy prints addresses:
 // the same object has the same number wherever it is printed, and they are below those of streams.
-type pointers map[any]uint64
+type pointers map[any]string
 
 // The numbers look like addresses: not small, and some way apart.
 const (
@@ -108,7 +111,7 @@ const (
 
 func newPointers(c *config.Config, sockets []Socket) pointers {
 	p := pointers{}
-	add := func(object any) { p[object] = firstPointer + uint64(len(p))*pointerStep }
+	add := func(object any) { p[object] = hexadecimal(firstPointer + uint64(len(p))*pointerStep) }
 	for _, role := range [...]string{"accept", "connection", "waker"} {
 		add(role)
 	}
@@ -128,10 +131,16 @@ func newPointers(c *config.Config, sockets []Socket) pointers {
 
 // of prints the number of an object; one that is nil or not known is HAProxy's null pointer.
 func (p pointers) of(object any) string {
-	if n := p[object]; n != 0 {
-		return fmt.Sprintf("%#x", n)
+	if text, ok := p[object]; ok {
+		return text
 	}
 	return null
+}
+
+// hexadecimal prints a number as "%#x" does, at a third of the cost: a dump has 17 of them for each stream.
+func hexadecimal(n uint64) string {
+	var text [len("0x") + 16]byte
+	return string(strconv.AppendUint(append(text[:0], "0x"...), n, 16))
 }
 
 // null is how C prints a null pointer.
@@ -163,4 +172,4 @@ const partShift = 20
 
 // pointerOf prints what stands for the address of a part of the stream with that id. It is derived from the
 // id, so that all lines of a stream agree and it can be told whose part it is.
-func pointerOf(id uint64, p part) string { return fmt.Sprintf("%#x", id^uint64(p)<<partShift) }
+func pointerOf(id uint64, p part) string { return hexadecimal(id ^ uint64(p)<<partShift) }
