@@ -3,6 +3,7 @@ package engine
 import (
 	"sync"
 
+	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -12,7 +13,8 @@ type message struct {
 	kind     messageKind
 	fd       int         // accepted: the descriptor
 	peer     sys.Address // accepted
-	listener *listener   // accepted
+	listener *listener   // accepted, pause
+	until    ktime.Time  // pause
 	id       uint64      // slot, kill: the stream
 	server   *server     // slot
 	killer   stream.Killer
@@ -26,11 +28,12 @@ const (
 	messageSlot                        // a slot for a queued stream
 	messageResume                      // a limit may have been left
 	messageKill                        // an order to end a stream
+	messagePause                       // an order to rest a listener
 )
 
 // inbox holds the messages to a worker. It needs no limit of its own: accepted connections are limited by
-// maxconn, a slot is granted once per queued stream, there is at most one resume, and whoever orders the end
-// of a stream waits for it.
+// maxconn, a slot is granted once per queued stream, there is at most one resume, whoever orders the end of a
+// stream waits for it, and listeners are paused by the supervisor, a few in a second at most.
 type inbox struct {
 	mu       sync.Mutex
 	messages []message
@@ -79,6 +82,8 @@ func (w *worker) receive(m message) {
 		w.grant(m.id, m.server)
 	case messageKill:
 		w.kill(m.id, m.killer, m.answer)
+	case messagePause:
+		w.obeyPause(m.listener, m.until)
 	case messageResume:
 		// resumeListeners looks at the limits in every turn; the message only brings the turn about.
 	}
