@@ -138,7 +138,8 @@ func (w *worker) open(fd int, peer sys.Address, l *listener) {
 	c := w.allocate()
 	c.frontend, c.listener, c.client = l.frontend, l, peer
 	c.backend = l.frontend.backend
-	c.stream = stream.New(l.frontend.policy, w.engine.chooseFaults(w.random), w.now)
+	c.faults = w.engine.chooseFaults(w.random)
+	c.stream = stream.New(l.frontend.policy, c.faults, w.now)
 	w.engine.count()
 	c.frontend.count()
 	if c.backend != nil {

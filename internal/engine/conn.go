@@ -3,7 +3,9 @@ package engine
 import (
 	"container/list"
 	"fmt"
+	"time"
 
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -14,6 +16,7 @@ import (
 type conn struct {
 	stream stream.Stream
 	want   stream.Want // of the last Advance
+	faults fault.Set   // those of the engine that this stream shall have
 	id     uint64
 	serial uint64
 	worker *worker
@@ -151,6 +154,14 @@ func (w *worker) free(c *conn) {
 		w.spare = append(w.spare, c)
 	}
 	w.engine.resume()
+}
+
+// wakeAt is when the worker is to wake the stream for its deadline: then.
+func (c *conn) wakeAt(deadline, now ktime.Time) ktime.Time {
+	if c.faults.Has(fault.DeadlineTruncated) && deadline.IsSet() {
+		return now.Add(time.Duration(int32(deadline.Sub(now)/time.Microsecond)) * time.Microsecond)
+	}
+	return deadline
 }
 
 // dropBuffer gives a buffer back with what it holds.

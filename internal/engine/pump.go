@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -10,6 +11,9 @@ import (
 // together, before the other direction and other streams have their turn: one of the largest buffers in and
 // out.
 const pumpBytes = 2 * maxBufferSize
+
+// pumpRounds is how often one direction may read and write in one pass, for what comes in small pieces.
+const pumpRounds = 64
 
 // tinyIO is the size in bytes up to which a call counts as tiny (B4 in the spin catalogue).
 const tinyIO = 16
@@ -21,7 +25,7 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 	source, sink := &c.ends[from], &c.ends[to]
 	reading := c.want.Has(readWant[from])
 	writing := c.stream.MayWrite(to)
-	for moved := 0; moved < pumpBytes; {
+	for moved, round := 0, 0; moved < pumpBytes && round < pumpRounds; round++ {
 		n := 0
 		if reading && source.ready.has(readable) && source.fd >= 0 {
 			done, made := w.read(c, from)
@@ -62,12 +66,17 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	if len(space) == 0 {
 		return transfer{}, false
 	}
+	if c.faults.Has(fault.ReadsByteByByte) {
+		space = space[:1]
+	}
 	n, errno := w.kernel.Read(int(end.fd), space)
 	end.reads++
 	countIO(&w.stats.read, n, errno)
 	switch {
 	case errno == sys.EAGAIN:
-		end.ready &^= readable | drain
+		if !c.faults.Has(fault.ReadyAfterEAGAIN) {
+			end.ready &^= readable | drain
+		}
 	case errno != 0:
 		end.ready &^= readable
 		c.stream.Broken(from)
@@ -79,7 +88,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 		if filled && b.buffered() == 0 {
 			c.classes[from] = w.buffers.grow(b.class)
 		}
-		if !filled && !end.unix && !end.ready.has(drain) {
+		if !filled && !end.unix && !end.ready.has(drain) || c.faults.Has(fault.EdgeForgotten) {
 			end.ready &^= readable
 		}
 		if n < w.buffers.sizes[0] {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -47,12 +48,13 @@ func (w *worker) run(c *conn) {
 		w.makeVisit()
 	}
 	w.logEstablished(c)
-	c.deadline, _ = c.stream.Deadline()
+	deadline, _ := c.stream.Deadline()
+	c.deadline = c.wakeAt(deadline, now)
 	w.timers.update(c)
 	if again {
 		w.enqueue(c, stream.CauseMore)
 	}
-	if c.deadline.Passed(now) {
+	if deadline.Passed(now) {
 		w.stats.late++
 	}
 	charged := c.stream.Account().Charged
@@ -204,8 +206,14 @@ func (w *worker) canMove(c *conn) bool {
 		if end.ready.has(connecting) {
 			continue
 		}
-		if end.ready.has(readable) && c.want.Has(readWant[side]) ||
-			end.ready.has(writable) && c.want.Has(writeWant[side]) {
+		reads, writes := c.want.Has(readWant[side]), c.want.Has(writeWant[side])
+		if c.faults.Has(fault.WritesToFull) {
+			reads = !c.stream.InShut(stream.Side(side))
+		}
+		if c.faults.Has(fault.WakesItself) && writes && c.stream.ShutPending(stream.Side(side)) {
+			return true
+		}
+		if end.ready.has(readable) && reads || end.ready.has(writable) && writes {
 			return true
 		}
 	}

@@ -22,12 +22,30 @@ const (
 	// without disarming them. Source: a real HAProxy 1.7 in production, see "The founding case" in
 	// internal/README.md.
 	RedispatchAfterAbort Set = 1 << iota
+	// TimerNotDisarmed (class T1) omits, in stream.setServer, to end the timer of the state that is left.
+	// The next attempt sets it anew; a stream whose server was reached keeps the connect timer, which
+	// nobody looks at in that state, so that it stays in the past from "timeout connect" on until the
+	// stream ends.
 	TimerNotDisarmed
+	// DeadlineTruncated (class T2) weakens the arithmetic of conn.wakeAt, by which the worker's timers know
+	// a stream's deadline: the time left is counted in microseconds in 32 bits. From 35 min 47 s on, up to
+	// twice as much, it is negative: the stream is woken at once though its deadline lies in the future,
+	// finds nothing expired, and is woken again.
 	DeadlineTruncated
+	// WakesItself (class T4) weakens worker.canMove: a shutdown that waits for the buffer to drain makes
+	// the stream run again at once, whether or not its peer takes bytes.
 	WakesItself
+	// WritesToFull (class T5) weakens worker.canMove: what sends is a reason to run again though the buffer
+	// that it would be read into is full, until the peer behind that buffer reads.
 	WritesToFull
+	// ReadyAfterEAGAIN (class T6) omits, in worker.read, to note that there is nothing to read after a read
+	// has failed with EAGAIN. Reads come to that after urgent data, on unix sockets, and when a buffer was
+	// filled to the last byte.
 	ReadyAfterEAGAIN
 	NeverSleeps
+	// EdgeForgotten (class S1) weakens a condition of worker.read: a read that filled the buffer counts as
+	// one that has emptied the socket, like a short one. What is left is read when the peer sends more, and
+	// never if it waits for an answer.
 	EdgeForgotten
 	WriteInterestKept
 	ReadInterestKept
@@ -37,9 +55,13 @@ const (
 	ClosedWithoutRemoval
 	RegisteredTwice
 	InterestRewritten
+	// RetriesAtOnce (class C1) omits two actions of stream.retry: to count the attempt, and to pause before
+	// the same server is tried again. A server that refuses is tried for as long as the client stays.
+	// Streams that may not retry are spared.
 	RetriesAtOnce
 	HandlerLoops
 	LockYields
+	// ReadsByteByByte (class B4) weakens how much worker.read asks for: one byte, whatever room there is.
 	ReadsByteByByte
 )
 

@@ -58,6 +58,9 @@ func (m maker) timeouts() {
 	t.Client = m.milliseconds(100, 200, 500)
 	t.Server = m.milliseconds(100, 200, 500)
 	t.Tunnel = m.milliseconds(0, 150, 300, 1000)
+	if m.IntN(6) == 0 {
+		t.Tunnel = time.Hour
+	}
 	t.ClientFin = m.milliseconds(0, 0, 30)
 	t.ServerFin = m.milliseconds(0, 0, 40)
 	t.Queue = m.milliseconds(0, 30, 200)

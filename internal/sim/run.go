@@ -48,9 +48,9 @@ type Options struct {
 	Deaf int
 }
 
-// horizon is when a scenario must be over at the latest: every timeout that a generated scenario can have
-// is far below a minute.
-const horizon = 10 * time.Minute
+// horizon is when a scenario must be over at the latest: the longest timeout that a generated scenario can
+// have is an hour.
+const horizon = 2 * time.Hour
 
 // maxTurns bounds the turns of a scenario. Generated scenarios need a few hundred to a few thousand.
 const maxTurns = 200_000
@@ -250,6 +250,7 @@ func (r *run) play() {
 				r.fail("spin", "%d turns in a row without anything else happening", quiet)
 				return
 			}
+			r.checkAttempts()
 			w.call()
 			continue
 		}

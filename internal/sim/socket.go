@@ -29,6 +29,7 @@ type socket struct {
 	noRoom   bool      // the last write found no room, so room will be an edge
 	crowded  bool      // noise: there is no room for a while
 	accepted bool      // taken from the backlog
+	morsels  int       // reads in a row that asked for next to nothing though more was there
 }
 
 type socketState uint8
@@ -101,6 +102,7 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 // Connect starts a connection to a server.
 func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	w.call()
+	w.attempts++
 	if w.chance(w.scenario.Noise.NoPort) {
 		return -1, sys.EADDRNOTAVAIL
 	}
@@ -200,6 +202,7 @@ func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	if s.urgent > 0 {
 		from = from[:s.urgent]
 	}
+	w.checkRoom(s, len(p), len(from))
 	n := min(len(p), len(from))
 	if w.scenario.Unix && s.peer.client < 0 && n > 1 && w.random.IntN(4) == 0 {
 		// What was sent with a descriptor ends a read.
@@ -212,6 +215,26 @@ func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	}
 	s.peer.taken += n
 	return n, 0
+}
+
+// morsel is up to how many bytes a call moves for nothing but its own cost, and morsels how many reads in a
+// row may ask for no more than that. One may find that little room behind what the buffer holds; the next
+// finds none, or half of the buffer.
+const (
+	morsel  = 16
+	morsels = 4
+)
+
+// checkRoom: what is there is read at once, as far as a buffer can hold it.
+func (w *World) checkRoom(s *socket, room, waiting int) {
+	if room > morsel || room >= waiting {
+		s.morsels = 0
+		return
+	}
+	if s.morsels++; s.morsels > morsels {
+		w.fail("morsels", "%s: %d bytes wait and the engine reads %d at a time, again and again",
+			w.describe(s.fd), waiting, room)
+	}
 }
 
 // Write gives bytes to the peer.

@@ -69,6 +69,16 @@ func (r *run) checkLimits(streams int) {
 	}
 }
 
+// checkAttempts: no stream tries more often to reach a server than it may.
+func (r *run) checkAttempts() {
+	w := r.world
+	most := len(w.scenario.Clients) * (1 + w.scenario.Retries)
+	if w.attempts > most {
+		r.fail("retries", "%d connection attempts for %d clients with %d retries", w.attempts,
+			len(w.scenario.Clients), w.scenario.Retries)
+	}
+}
+
 // checkKills: an order to end a stream is carried out before the workers sleep again.
 func (r *run) checkKills() {
 	for _, k := range r.killing {

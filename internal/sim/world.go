@@ -41,6 +41,8 @@ type World struct {
 	deaf   int         // how many edges until one is lost; 0 for never
 	// trouble is when a listener last had to rest.
 	trouble ktime.Time
+	// attempts is how many connections to servers the engine has tried.
+	attempts int
 	// talking is how many connections of servers were established.
 	talking int
 	// running is set once the engine is made, so that it is not for want of memory that it is not.

@@ -1,6 +1,9 @@
 package stream
 
-import "github.com/whyspin/whyspin/internal/ktime"
+import (
+	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/ktime"
+)
 
 // maxSteps bounds the steps of one Advance. Every step raises a state or shuts an end, except a retry, and
 // those are counted down; the longest path has fewer than 12 steps.
@@ -121,6 +124,7 @@ func (s *Stream) stepAssigned(now ktime.Time) bool {
 		return true
 	}
 	s.setServer(Connecting)
+	s.ledger.repeats = s.ledger.repeats || s.rank() <= s.ledger.maxRank
 	s.arm(TimerConnect, s.policy.Connect, now)
 	s.wants |= Connect
 	return false
@@ -177,7 +181,10 @@ func (s *Stream) retry(now ktime.Time) {
 		s.giveUp(s.connectBlame(), now)
 		return
 	}
-	s.retriesLeft--
+	atOnce := s.faults.Has(fault.RetriesAtOnce)
+	if !atOnce {
+		s.retriesLeft--
+	}
 	elsewhere := s.mayRedispatch()
 	if elsewhere {
 		s.releaseSlot()
@@ -185,7 +192,7 @@ func (s *Stream) retry(now ktime.Time) {
 	}
 	// A server that refused is given a pause before it is tried again; one that did not answer has had its
 	// pause.
-	if !timedOut && !(elsewhere && s.others) {
+	if !timedOut && !(elsewhere && s.others) && !atOnce {
 		s.setServer(TurnAround)
 		s.arm(TimerTurnAround, s.turnAround(), now)
 		return

@@ -35,6 +35,8 @@ type Ledger struct {
 	cause       Cause
 	moved       bool // bytes have moved in the current wakeup
 	progress    bool // the current wakeup has made progress
+	early       bool // the current wakeup is by a timer that has not passed
+	repeats     bool // in the current wakeup an attempt was begun that is not counted as a retry
 	suspect     bool // the budget has been passed and reported
 }
 
@@ -47,15 +49,18 @@ func (s *Stream) Begin(cause Cause, now ktime.Time) {
 	l := &s.ledger
 	l.calls++
 	l.cause = cause
-	l.moved, l.progress = false, false
+	l.moved, l.progress, l.repeats = false, false, false
 	l.before, _ = s.Deadline()
-	if l.before.Passed(now) {
-		again := l.fired.IsSet() && now.Sub(l.fired) < timerStep
+	passed := l.before.Passed(now)
+	l.early = cause.timer() && !passed
+	again := passed && l.fired.IsSet() && now.Sub(l.fired) < timerStep
+	if passed {
 		l.fired = now
-		if again {
-			// A timer that fires again within a millisecond has not really moved ahead.
-			l.before = ktime.Never
-		}
+	}
+	if again || !passed {
+		// A timer that fires again within a millisecond has not really moved ahead, and one that has not
+		// passed need not.
+		l.before = ktime.Never
 	}
 }
 
@@ -85,7 +90,8 @@ func (s *Stream) rank() int {
 
 // Settle closes the wakeup and reports whether it made the stream suspect. again tells that the engine has
 // to run the stream again at once; untouched that it was woken by an event on a descriptor on which then
-// nothing was done.
+// nothing was done. A timer that has not passed is no cause to consume, and an attempt that is not counted
+// does away with the failure before it only to have it again.
 func (s *Stream) Settle(now ktime.Time, again, untouched bool) (suspect bool) {
 	l := &s.ledger
 	deadline, _ := s.Deadline()
@@ -94,7 +100,7 @@ func (s *Stream) Settle(now ktime.Time, again, untouched bool) (suspect bool) {
 	}
 	// A timer that has fired and is set to fire again at once has consumed nothing.
 	refires := l.fired == now && deadline.Sub(now) < timerStep
-	consumed := !again && !untouched && !refires && !deadline.Passed(now)
+	consumed := !again && !untouched && !refires && !deadline.Passed(now) && !l.early && !l.repeats
 	if l.progress || consumed {
 		l.consecutive, l.since, l.suspect = 0, ktime.Never, false
 		return false

@@ -1,8 +1,11 @@
 package stream
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/whyspin/whyspin/internal/fault"
 )
 
 // fires is one wakeup by a timer of the client's end: its deadline was before, and is after when the stream
@@ -102,5 +105,55 @@ func TestWakeupsThatLeaveTheStreamDueAreChargedUntilThereIsProgress(t *testing.T
 	st.wake(CauseClientEvent, "read-client read-server write-server", func() { st.s.Read(Client, 1) })
 	if a := st.s.Account(); a.Consecutive != 0 || a.Suspect {
 		t.Fatal("progress did not clear the account")
+	}
+}
+
+func TestATimerThatHasNotPassedIsNoCause(t *testing.T) {
+	st := established(t)
+	for wakeup := 1; wakeup <= fastBudget; wakeup++ {
+		st.after(time.Microsecond)
+		if suspect := st.fires(time.Minute, time.Minute, false); suspect != (wakeup == fastBudget) {
+			t.Fatalf("suspect is %t after %d wakeups by a timer that has not passed", suspect, wakeup)
+		}
+	}
+	if err := st.s.Check(st.now); err == nil || !strings.Contains(err.Error(), "rule 1") {
+		t.Errorf("the rules are %v, should be a broken rule 1", err)
+	}
+}
+
+// TestAnAttemptThatIsNotCountedIsCharged: each attempt sets the connect timer anew and each failure is an
+// event of its own, so only the count of attempts tells a storm from progress.
+func TestAnAttemptThatIsNotCountedIsCharged(t *testing.T) {
+	for _, tt := range []struct {
+		faults  fault.Set
+		charged uint64
+	}{{0, 0}, {fault.RetriesAtOnce, slowBudget}} {
+		st := begin(t, Policy{Retries: 2 * slowBudget, Connect: time.Minute}, tt.faults)
+		attempt := func(cause Cause, inputs ...func()) {
+			st.s.Begin(cause, st.now)
+			for _, input := range inputs {
+				input()
+			}
+			st.s.Advance(st.now)
+		}
+		attempt(CauseAccepted)
+		attempt(CauseMore, func() { st.s.Assigned(false, false) })
+		suspect := false
+		for range slowBudget {
+			st.after(maxTurnAround)
+			attempt(CauseServerEvent, func() { st.s.ConnectFailed(ConnectRefused) })
+			if st.s.ServerState() == TurnAround {
+				st.s.Settle(st.now, false, false)
+				st.after(maxTurnAround)
+				attempt(CauseTimerTurn)
+			}
+			if st.s.ServerState() != Connecting {
+				t.Fatalf("the server's side is %v, should try again", st.s.ServerState())
+			}
+			suspect = st.s.Settle(st.now, false, false) || suspect
+		}
+		if a := st.s.Account(); a.Charged != tt.charged || suspect != (tt.charged > 0) {
+			t.Errorf("faults %v: %d wakeups are charged and suspect is %t", tt.faults, a.Charged, suspect)
+		}
 	}
 }

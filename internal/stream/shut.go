@@ -1,6 +1,9 @@
 package stream
 
-import "github.com/whyspin/whyspin/internal/ktime"
+import (
+	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/ktime"
+)
 
 // ends returns the two ends of a side: where it is read from and where it is written to, with their channels.
 func (s *Stream) ends(of *side) (in, out *end) {
@@ -114,6 +117,9 @@ func (s *Stream) releaseSlot() {
 // with it.
 func (s *Stream) setServer(state SideState) {
 	s.server.state = state
+	if s.faults.Has(fault.TimerNotDisarmed) {
+		return
+	}
 	s.server.timer, s.server.deadline = TimerNone, ktime.Never
 }
 

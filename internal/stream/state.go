@@ -104,6 +104,9 @@ var causeNames = [...]string{
 	"admin", "spin action",
 }
 
+// timer reports whether it is that a timer has passed.
+func (c Cause) timer() bool { return c >= CauseTimerConnect && c <= CauseTimerServerFin }
+
 // String names the cause as dumps and verdicts print it.
 func (c Cause) String() string { return causeNames[c] }
 

@@ -55,6 +55,10 @@ func (s *Stream) MayWrite(to Side) bool {
 	return s.server.state == Established && s.request.out.state != Shut
 }
 
+// ShutPending reports whether a side is to be told that nothing more comes as soon as the bytes that are
+// buffered for it are written.
+func (s *Stream) ShutPending(to Side) bool { return s.channel(1-to).out.state == Pending }
+
 // Ending returns why the stream ended, as far as it has.
 func (s *Stream) Ending() Ending { return s.ending }
 
@@ -98,6 +102,8 @@ func (s *Stream) Check(now ktime.Time) error {
 	}
 	deadline, timer := s.Deadline()
 	bad(s.ledger.calls > 0 && s.ledger.cause == CauseNone, "rule 1: the stream was woken without a cause")
+	bad(s.ledger.early, "rule 1: the stream was woken by the %v and none of its timers has passed",
+		s.ledger.cause)
 	bad(deadline.Passed(now), "rule 2: the %s timer is %v overdue and still armed", timer, now.Sub(deadline))
 	bad(s.Orphaned(), "orphaned half-state: client %s, server %s, both channels shut",
 		s.client.state, s.server.state)
