@@ -66,6 +66,8 @@ listen echo
 		{"diagnose --for 1ns", 2, "must be from"},
 		{"diagnose --pid 1 haproxy", 2, "exclude each other"},
 		{"diagnose a b", 2, "one name at most"},
+		{"diagnose --without luck", 2, "must be probes or state"},
+		{fmt.Sprintf("diagnose --without probes --pid %d", os.Getpid()), 1, "nothing is left to go by"},
 		{"diagnose no-such-process-here", 1, "no such process is running"},
 		{fmt.Sprintf("diagnose --pid %d", 1<<22+1), 1, "no such process"},
 		{"diagnose --socket /nonexistent.sock", 1, "no such file"},

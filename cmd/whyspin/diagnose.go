@@ -19,15 +19,21 @@ const (
 	exitOther = 4 // anything else was found
 )
 
-const diagnoseUsage = targetUsage + " [--for 2s] [--json]"
+const diagnoseUsage = targetUsage + " [--for 2s] [--json] [--without probes|state]"
 
 func runDiagnose(arguments []string) int {
 	set := flag.NewFlagSet("diagnose", flag.ContinueOnError)
 	a := newAim(set, 2*time.Second)
 	asJSON := set.Bool("json", false, "print one JSON object instead of text")
+	without := set.String("without", "", "leave out one `witness`: the probes, or the state of its streams")
 	o, code, ok := a.parse(diagnoseUsage, arguments)
 	if !ok {
 		return code
+	}
+	switch o.Without = diagnose.Witness(*without); o.Without {
+	case "", diagnose.Probes, diagnose.State:
+	default:
+		return complain("diagnose", fmt.Errorf("--without %q: it must be probes or state", *without))
 	}
 	ctx, stop := interruptible()
 	defer stop()

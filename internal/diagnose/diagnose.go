@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/correlate"
@@ -23,7 +24,21 @@ type Options struct {
 	Socket string
 	// For is how long to watch.
 	For time.Duration
+	// Without is the witness that is not heard, empty for hearing both.
+	Without Witness
 }
+
+// Witness is one of the two that a diagnosis hears.
+type Witness string
+
+// The witnesses.
+const (
+	// Probes are those in the kernel. Without them nothing is loaded there.
+	Probes Witness = "probes"
+	// State is what the process says of itself. Without it the process is not asked: it is looked at as any
+	// program is that knows nothing of us.
+	State Witness = "state"
+)
 
 // The shortest and the longest window. Below the one there is too little to count; above the other a
 // verdict that takes so long helps nobody.
@@ -52,8 +67,28 @@ func Collect(ctx context.Context, o Options) (*evidence.Case, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Without == Probes {
+		return c, hear(ctx, o, c, w)
+	}
 	c.Unknown = append(c.Unknown, lacking(o.PID)...)
 	return c, collect(ctx, o, c, w)
+}
+
+// hear gathers what the process alone says.
+func hear(ctx context.Context, o Options, c *evidence.Case, state witness) error {
+	if state == nil {
+		return fmt.Errorf("process %d: nothing is left to go by without the probes: %s", o.PID,
+			strings.Join(c.Unknown, "; "))
+	}
+	c.Unknown = append(c.Unknown, "the kernel's view: "+errLeftOut.Error())
+	if c.Before = ask(ctx, c, state, "before the window"); c.Before == nil {
+		return running(o.PID)
+	}
+	if err := pause(ctx, o.For); err != nil {
+		return err
+	}
+	c.After = ask(ctx, c, state, "after the window")
+	return running(o.PID)
 }
 
 // witness is a process that says of itself in which state it is.
@@ -143,6 +178,9 @@ func workerSets(s *evidence.Snapshot) []int {
 	return sets
 }
 
+// errLeftOut is why a process is not asked that nobody wants to hear.
+var errLeftOut = errors.New("it is left out on demand")
+
 // identify finds out who is to be diagnosed and how to ask it; the witness is nil when nobody answers.
 func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error) {
 	var a target.API
@@ -164,13 +202,16 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	if facts, err := target.ReadFacts(o.PID); err == nil {
 		c.Process.Surroundings = facts.Sentences()
 	}
-	if o.Socket == "" {
+	switch {
+	case o.Without == State:
+		unanswered = errLeftOut
+	case o.Socket == "":
 		a, info, unanswered = target.FindAPI(ctx, o.PID)
 	}
 	if unanswered != nil {
 		c.BusyPolling = c.Process.Kind == evidence.KindHAProxy && target.BusyPolling(o.PID)
 		hint := ""
-		if o.Socket == "" {
+		if o.Socket == "" && o.Without != State {
 			hint = "; name the socket with --socket"
 		}
 		c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: %v%s", unanswered, hint))
