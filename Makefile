@@ -84,6 +84,7 @@ fuzz: ## fuzz the parsers, FUZZTIME each
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME) ./internal/config
 	$(GO) test -run '^$$' -fuzz Fuzz -fuzztime $(FUZZTIME) ./internal/control
 	$(GO) test -run '^$$' -fuzz FuzzSessions -fuzztime $(FUZZTIME) ./internal/haproxy
+	$(GO) test -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./internal/recording
 	$(GO) test -run '^$$' -fuzz FuzzFrames -fuzztime $(FUZZTIME) ./internal/symbol
 	$(GO) test -run '^$$' -fuzz FuzzExpression -fuzztime $(FUZZTIME) ./internal/symbol
 	$(GO) test -run '^$$' -fuzz FuzzGoFrames -fuzztime $(FUZZTIME) ./internal/symbol

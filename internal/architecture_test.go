@@ -21,14 +21,15 @@ const module = "github.com/whyspin/whyspin/"
 // pure packages make no system calls, read no clock, start no goroutines and do not log.
 var pure = []string{
 	"internal/balance", "internal/config", "internal/correlate", "internal/evidence", "internal/fault",
-	"internal/haproxy", "internal/ktime", "internal/profile", "internal/report", "internal/stream",
+	"internal/haproxy", "internal/ktime", "internal/profile", "internal/recording", "internal/report",
+	"internal/stream",
 }
 
 // pureImports is what a pure package may import beside pure packages.
 var pureImports = []string{
-	"bufio", "bytes", "cmp", "container/heap", "container/list", "encoding/json", "errors", "fmt", "io",
-	"iter", "maps", "math",
-	"net/netip", "path", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
+	"bufio", "bytes", "cmp", "compress/flate", "compress/gzip", "container/heap", "container/list",
+	"encoding/json", "errors", "fmt", "io", "iter", "maps", "math",
+	"net/netip", "path", "regexp", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 	"github.com/google/pprof/profile", // a format: it reads and writes what it is given
 }
 
