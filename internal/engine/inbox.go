@@ -15,7 +15,7 @@ type message struct {
 	peer     sys.Address // accepted
 	listener *listener   // accepted, pause
 	until    ktime.Time  // pause
-	id       uint64      // slot, kill: the stream
+	id       uint64      // slot, kill, slow: the stream
 	server   *server     // slot
 	killer   stream.Killer
 	answer   chan<- bool // kill
@@ -29,11 +29,12 @@ const (
 	messageResume                      // a limit may have been left
 	messageKill                        // an order to end a stream
 	messagePause                       // an order to rest a listener
+	messageSlow                        // an order to rest between a stream's attempts
 )
 
 // inbox holds the messages to a worker. It needs no limit of its own: accepted connections are limited by
 // maxconn, a slot is granted once per queued stream, there is at most one resume, whoever orders the end of a
-// stream waits for it, and listeners are paused by the supervisor, a few in a second at most.
+// stream waits for it, and the supervisor gives few orders in a second.
 type inbox struct {
 	mu       sync.Mutex
 	messages []message
@@ -84,6 +85,10 @@ func (w *worker) receive(m message) {
 		w.kill(m.id, m.killer, m.answer)
 	case messagePause:
 		w.obeyPause(m.listener, m.until)
+	case messageSlow:
+		if c := w.find(m.id); c != nil {
+			c.stream.SlowRetries()
+		}
 	case messageResume:
 		// resumeListeners looks at the limits in every turn; the message only brings the turn about.
 	}

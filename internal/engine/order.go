@@ -33,3 +33,11 @@ func (w *worker) obeyPause(l *listener, until ktime.Time) {
 		w.pause(l, until)
 	}
 }
+
+// SlowRetries makes a stream pause before every further attempt to reach a server. It is an order: the
+// stream's worker carries it out in its next turn, and not for a stream that has ended.
+func (e *Engine) SlowRetries(id string) {
+	if w, n := e.locate(id); w != nil {
+		w.post(message{kind: messageSlow, id: n})
+	}
+}

@@ -5,6 +5,10 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/stream"
 )
 
 // pausedAt is how many workers have paused a listener.
@@ -71,4 +75,17 @@ func TestPausedListenerComesBackWhenTheLimitIsLeft(t *testing.T) {
 	}
 	first.Close()
 	greeted(t, second)
+}
+
+// TestSlowedRetriesPause ends a retry storm without ending its stream.
+func TestSlowedRetriesPause(t *testing.T) {
+	p := start(t, settings{mayBreak: true, change: func(c *config.Config, p *config.Proxy) {
+		p.Timeouts.Connect = time.Minute
+		c.Global.Whyspin.Faults = []config.Fault{{Fault: fault.RetriesAtOnce, Probability: 1}}
+	}}, refusing(t))
+	p.dial()
+	suspicion := <-p.engine.Suspicions()
+	p.engine.SlowRetries("0x123") // there is none
+	p.engine.SlowRetries(suspicion.Stream)
+	eventually(t, "the stream to pause", func() bool { return p.inState(stream.TurnAround) == 1 })
 }

@@ -192,7 +192,7 @@ func (s *Stream) retry(now ktime.Time) {
 	}
 	// A server that refused is given a pause before it is tried again; one that did not answer has had its
 	// pause.
-	if !timedOut && !(elsewhere && s.others) && !atOnce {
+	if s.slow || !timedOut && !(elsewhere && s.others) && !atOnce {
 		s.setServer(TurnAround)
 		s.arm(TimerTurnAround, s.turnAround(), now)
 		return

@@ -114,7 +114,9 @@ type Stream struct {
 	// everybody waits for; it counts when a server is reached or none is.
 	silent       bool
 	redispatched bool
-	ended        bool
+	// slow is true exactly when every attempt after a failed one has to wait for the turn-around.
+	slow  bool
+	ended bool
 
 	ending Ending
 	times  Times
@@ -222,3 +224,6 @@ func (s *Stream) Kill(by Killer) {
 	s.inputs |= inKilled
 	s.killer = by
 }
+
+// SlowRetries orders a pause before every further attempt to reach a server.
+func (s *Stream) SlowRetries() { s.slow = true }
