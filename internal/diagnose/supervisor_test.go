@@ -198,6 +198,39 @@ func TestLogBudgetComesBack(t *testing.T) {
 	}
 }
 
+// TestHealTakesTheMildestMeans that ends the spin.
+func TestHealTakesTheMildestMeans(t *testing.T) {
+	s := supervise(t)
+	s.Action = config.SpinShutdown
+	stream, own := &evidence.Stream{ID: "0x1"}, -1
+	s.Engine.Descriptors(0, 1<<20, func(v *engine.DescriptorView) bool {
+		if v.Kind == "listener" {
+			own = v.FD
+		}
+		return own < 0
+	})
+	for i, tt := range []struct {
+		finding correlate.Finding
+		action  string
+	}{
+		{correlate.Finding{Class: correlate.F5, Listener: &correlate.Listener{Number: own}},
+			"the listener rests"},
+		{correlate.Finding{Class: correlate.F5, Listener: &correlate.Listener{Number: 1 << 20}}, "none: "},
+		{correlate.Finding{Class: correlate.Unknown}, "none: "},
+		{correlate.Finding{Class: correlate.C1, Stream: stream}, "the stream pauses"},
+		{correlate.Finding{Class: correlate.T3, Stream: stream}, "the stream had ended by itself"},
+		{correlate.Finding{Class: correlate.F4, Stream: stream, Partial: true}, "the stream had ended"},
+		{correlate.Finding{Class: correlate.T3i, Stream: stream, Idle: true}, ""},
+		{correlate.Finding{Class: correlate.B1, Stream: stream}, ""},
+	} {
+		s.act(&tt.finding, false)
+		got := s.findings[i].Action
+		if !strings.HasPrefix(got, tt.action) || (tt.action == "") != (got == "") {
+			t.Errorf("%s: the action is %q, should begin with %q", tt.finding.Class, got, tt.action)
+		}
+	}
+}
+
 // TestShowFinding finds by number and by stream, the latest first, and only what is remembered.
 func TestShowFinding(t *testing.T) {
 	s := supervise(t)

@@ -144,14 +144,33 @@ func killed(r engine.KillResult) string {
 	panic("BUG: result of a kill order out of range")
 }
 
+// restFor is how long a listener rests that cannot accept though no limit forbids it: long enough that the
+// next tenth of a second for which it spins costs no more than a hundredth of a CPU.
+const restFor = 10 * time.Second
+
+// heal ends a spin and says how: the guilty listener rests, the guilty retry loop is slowed, the guilty
+// stream is shut down. Whatever else there is goes on.
+func (s *Supervisor) heal(f *correlate.Finding) string {
+	switch {
+	case f.Listener != nil && s.Engine.PauseListener(f.Listener.Number, restFor):
+		return fmt.Sprintf("the listener rests until it may accept again, or for %v", restFor)
+	case f.Stream == nil:
+		return "none: there is no stream to shut down and no listener to rest"
+	case f.Class == correlate.C1:
+		s.Engine.SlowRetries(f.Stream.ID)
+		return "the stream pauses before every further attempt"
+	}
+	return killed(s.Engine.Kill(f.Stream.ID, stream.KillSpin))
+}
+
 // act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
 func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
 	abort := false
-	if f.Verdict() == correlate.Spin && f.Stream != nil {
+	if f.Spins() {
 		switch s.Action {
 		case config.SpinShutdown:
-			found.Action = killed(s.Engine.Kill(f.Stream.ID, stream.KillSpin))
+			found.Action = s.heal(f)
 		case config.SpinAbort:
 			found.Action = "the process is aborted"
 			abort = true
