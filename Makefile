@@ -13,7 +13,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck probecost demo bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,11 @@ probecost: build ## what each level of the probes costs, beside strace, perf tra
 
 demo: build ## the founding case from end to end: bring it back, name it, heal it
 	@bin/whyspin demo
+
+catalogue: build ## make catalogue [CASE=name] [RUNS=n]: every case of the lab, judged by ledger, by probes, by both
+	@tools/packages haproxy nodejs
+	@$(GO) build -o bin/catalogue ./tools/catalogue
+	@bin/catalogue $(if $(RUNS),-runs $(RUNS)) $(CASE)
 
 bench: build ## make bench [CASE=row]: CPU per unit of work against HAProxy and nginx
 	@tools/packages $(BENCH_PACKAGES)

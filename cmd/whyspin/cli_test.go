@@ -80,6 +80,10 @@ listen echo
 		{"probes", 0, "syscall"},
 		{"probes --json", 0, `"name": "syscall"`},
 		{"demo extra", 2, "no arguments"},
+		{"lab", 0, "redispatch-after-abort"},
+		{"lab list", 0, "needs haproxy"},
+		{"lab nonsense", 2, `no case "nonsense"`},
+		{"lab T3 L1", 2, "one case at a time"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

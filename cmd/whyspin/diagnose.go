@@ -25,16 +25,20 @@ func runDiagnose(arguments []string) int {
 	set := flag.NewFlagSet("diagnose", flag.ContinueOnError)
 	a := newAim(set, 2*time.Second)
 	asJSON := set.Bool("json", false, "print one JSON object instead of text")
-	without := set.String("without", "", "leave out one `witness`: the probes, or the state of its streams")
+	var without diagnose.Witness
+	set.Func("without", "leave out one `witness`: the probes, or the state of its streams",
+		func(text string) error {
+			without = diagnose.Witness(text)
+			if without != diagnose.Probes && without != diagnose.State {
+				return fmt.Errorf("it must be %s or %s", diagnose.Probes, diagnose.State)
+			}
+			return nil
+		})
 	o, code, ok := a.parse(diagnoseUsage, arguments)
 	if !ok {
 		return code
 	}
-	switch o.Without = diagnose.Witness(*without); o.Without {
-	case "", diagnose.Probes, diagnose.State:
-	default:
-		return complain("diagnose", fmt.Errorf("--without %q: it must be probes or state", *without))
-	}
+	o.Without = without
 	ctx, stop := interruptible()
 	defer stop()
 	d, err := diagnose.Run(ctx, o)

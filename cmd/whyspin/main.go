@@ -39,6 +39,8 @@ func commands() []command {
 		{"profile", "[TARGET] [--for 10s] [-o FILE]",
 			"a pprof file: where CPU time goes, and wakeups without progress", runProfile},
 		{"probes", "", "what can be attached here, at what cost, and what stays unknown", runProbes},
+		{"lab", labUsage, "bring back a class of bug, or what only looks like one, and judge the verdict",
+			runLab},
 		{"demo", "", "the founding case from end to end", runDemo},
 		{"version", "", "print the version", runVersion},
 	}

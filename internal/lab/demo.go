@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -22,14 +21,9 @@ import (
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
-// The founding case in small: the timeouts of the production proxy were a second and hours.
 const (
-	connectTimeout = 300 * time.Millisecond
-	tunnelTimeout  = 1500 * time.Millisecond
-	healthy        = 200 // SMTP sessions in the background
-	leaving        = 40  // clients in each wave that leaves around the connect timeout
-	maxWaves       = 200
-	watchFor       = 2 * time.Second
+	healthy  = 200 // SMTP sessions in the background
+	watchFor = 2 * time.Second
 )
 
 // configuration is what the demo's proxy runs with.
@@ -177,7 +171,7 @@ func (d *demo) story(ctx context.Context) error {
 	if err := d.hit(ctx); err != nil {
 		return err
 	}
-	if err := d.awaitSpin(ctx); err != nil {
+	if err := awaitOverdue(ctx, d.proxy.api, d.orphan); err != nil {
 		return err
 	}
 	before, err := d.proxy.measure(ctx, time.Second)
@@ -192,81 +186,17 @@ func (d *demo) story(ctx context.Context) error {
 	return d.heal(ctx, id, before)
 }
 
-// hit sends waves of clients that leave around the moment of the connect timeout, until one of them leaves
-// in the very wakeup in which the proxy sees the timeout.
+// hit brings the founding bug about.
 func (d *demo) hit(ctx context.Context) error {
 	began := time.Now()
-	clients := 0
-	for wave := 1; wave <= maxWaves; wave++ {
-		if err := d.wave(ctx); err != nil {
-			return err
-		}
-		clients += leaving
-		state, err := d.proxy.api.State(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range state.Streams {
-			if s.ClientState == "CLO" && s.ServerState == "EST" && s.Request.OutShut && s.Response.OutShut {
-				d.orphan = s.ID
-				d.say("  after %.1f s and %d clients that left around the connect timeout (%v) one has hit",
-					time.Since(began).Seconds(), clients, connectTimeout)
-				return nil
-			}
-		}
+	l := leavers{address: d.address, api: d.proxy.api}
+	var err error
+	if d.orphan, err = l.hit(ctx); err != nil {
+		return err
 	}
-	return fmt.Errorf("none of %d clients left in the wakeup of the connect timeout", clients)
-}
-
-// wave opens clients and closes each within a millisecond or two of its connect timeout.
-func (d *demo) wave(ctx context.Context) error {
-	var clients sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	for range leaving {
-		clients.Go(func() {
-			c, err := net.Dial("tcp", d.address)
-			if err != nil {
-				mu.Lock()
-				failed = err
-				mu.Unlock()
-				return
-			}
-			defer c.Close()
-			// The proxy starts its timer a little after this moment, and its timers are up to a millisecond
-			// late.
-			select {
-			case <-time.After(connectTimeout + time.Duration(rand.Int64N(int64(2*time.Millisecond)))):
-			case <-ctx.Done():
-			}
-		})
-		// Not all at once: each has a moment of its own.
-		select {
-		case <-time.After(time.Duration(rand.Int64N(int64(time.Millisecond)))):
-		case <-ctx.Done():
-		}
-	}
-	clients.Wait()
-	if failed != nil {
-		return fmt.Errorf("connecting to the proxy: %w", failed)
-	}
-	return ctx.Err()
-}
-
-// awaitSpin waits until the tunnel timeout of the orphan has passed: the timer that nobody acts on.
-func (d *demo) awaitSpin(ctx context.Context) error {
-	return until(ctx, tunnelTimeout+10*time.Second, "the orphan's timer to pass", func() (bool, error) {
-		state, err := d.proxy.api.State(ctx)
-		if err != nil {
-			return false, err
-		}
-		for _, s := range state.Streams {
-			if _, overdue := s.Overdue(state.At); overdue && s.ID == d.orphan {
-				return true, nil
-			}
-		}
-		return false, nil
-	})
+	d.say("  after %.1f s and %d clients that left around the connect timeout (%v) one has hit",
+		time.Since(began).Seconds(), l.count, connectTimeout)
+	return nil
 }
 
 func (d *demo) symptoms(u usage) {
@@ -298,11 +228,11 @@ func (d *demo) verdict(ctx context.Context) (id string, err error) {
 	if code != exitSpin || codeJSON != exitSpin {
 		return "", fmt.Errorf("diagnose exited with %d and %d, should be %d: spin", code, codeJSON, exitSpin)
 	}
-	orphans, err := d.orphans(ctx)
+	guilty, err := orphans(ctx, d.proxy.api)
 	if err != nil {
 		return "", err
 	}
-	return checkVerdict([]byte(machine), text, orphans)
+	return checkVerdict([]byte(machine), text, guilty)
 }
 
 // exitSpin is the exit code of diagnose for a spin.

@@ -15,14 +15,14 @@ const healed = 0.25
 // heal applies the remedy to every orphan that the waves have made, and shows the CPU before and after.
 func (d *demo) heal(ctx context.Context, first string, before usage) error {
 	d.title("The remedy, through the runtime API")
-	orphans, err := d.orphans(ctx)
+	guilty, err := orphans(ctx, d.proxy.api)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(orphans, first) {
-		return fmt.Errorf("the verdict names stream %s, which is none of the orphans %q", first, orphans)
+	if !slices.Contains(guilty, first) {
+		return fmt.Errorf("the verdict names stream %s, which is none of the orphans %q", first, guilty)
 	}
-	for _, id := range orphans {
+	for _, id := range guilty {
 		order := "shutdown session " + id
 		d.say("  > %s", order)
 		answer, err := d.proxy.api.Order(ctx, order)
@@ -34,7 +34,7 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 		}
 	}
 	err = until(ctx, 10*time.Second, "the orphans to be gone", func() (bool, error) {
-		left, err := d.orphans(ctx)
+		left, err := orphans(ctx, d.proxy.api)
 		return len(left) == 0, err
 	})
 	if err != nil {
@@ -50,21 +50,6 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 		return fmt.Errorf("the remedy left the CPU at %.0f %%", 100*after.cpu)
 	}
 	return nil
-}
-
-// orphans returns the ids of the streams that the proxy itself lists as half-states.
-func (d *demo) orphans(ctx context.Context) ([]string, error) {
-	state, err := d.proxy.api.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, s := range state.Streams {
-		if s.ClientState == "CLO" && s.Request.OutShut && s.Response.OutShut {
-			ids = append(ids, s.ID)
-		}
-	}
-	return ids, nil
 }
 
 // epilogue reports on the healthy sessions.

@@ -75,8 +75,8 @@ func TestSpinActionShutdown(t *testing.T) {
 	finish := make(chan struct{})
 	sessions := d.background(finish)
 	err := until(context.Background(), time.Minute, "the orphans to be shut down", func() (bool, error) {
-		orphans, err := d.orphans(context.Background())
-		return len(orphans) == 0, err
+		left, err := orphans(context.Background(), d.proxy.api)
+		return len(left) == 0, err
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -18,10 +18,11 @@ import (
 	"github.com/whyspin/whyspin/internal/target"
 )
 
-// proxy is a private whyspin, run as a process of its own.
+// proxy is a private whyspin, or another program in its place, run as a process of its own.
 type proxy struct {
 	command *exec.Cmd
 	api     target.API
+	foreign bool // true exactly when it is no whyspin
 	output  *tail
 	ended   chan struct{}
 	err     error // of the process, once ended is closed
@@ -57,19 +58,11 @@ func startProxy(ctx context.Context, program, directory, configuration, socket s
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
 	}
-	p := &proxy{api: target.API{Address: socket}, output: &tail{}, ended: make(chan struct{})}
-	p.command = exec.Command(program, "run", "--allow-faults", "-f", file)
-	p.command.Stdout, p.command.Stderr = p.output, p.output
-	// The proxy must not outlive this process, however that ends.
-	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.command.Start(); err != nil {
-		return nil, fmt.Errorf("starting the proxy: %w", err)
+	p, err := begin(exec.Command(program, "run", "--allow-faults", "-f", file), target.API{Address: socket})
+	if err != nil {
+		return nil, err
 	}
-	go func() {
-		p.err = p.command.Wait()
-		close(p.ended)
-	}()
-	err := until(ctx, startPatience, "the proxy to answer on its stats socket", func() (bool, error) {
+	err = until(ctx, startPatience, "the proxy to answer on its stats socket", func() (bool, error) {
 		if err := p.alive(); err != nil {
 			return false, err
 		}
@@ -80,6 +73,22 @@ func startProxy(ctx context.Context, program, directory, configuration, socket s
 		p.stop()
 		return nil, err
 	}
+	return p, nil
+}
+
+// begin starts a process.
+func begin(command *exec.Cmd, api target.API) (*proxy, error) {
+	p := &proxy{command: command, api: api, output: &tail{}, ended: make(chan struct{})}
+	p.command.Stdout, p.command.Stderr = p.output, p.output
+	// It must not outlive this process, however that ends.
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.command.Start(); err != nil {
+		return nil, fmt.Errorf("starting the proxy: %w", err)
+	}
+	go func() {
+		p.err = p.command.Wait()
+		close(p.ended)
+	}()
 	return p, nil
 }
 
@@ -145,11 +154,12 @@ type usage struct {
 
 // measure watches the proxy for a while, by its CPU time and its own counters.
 func (p *proxy) measure(ctx context.Context, over time.Duration) (usage, error) {
+	began := time.Now()
 	cpu0, err := p.cpu()
 	if err != nil {
 		return usage{}, err
 	}
-	before, err := p.api.State(ctx)
+	before, err := p.state(ctx)
 	if err != nil {
 		return usage{}, err
 	}
@@ -162,11 +172,11 @@ func (p *proxy) measure(ctx context.Context, over time.Duration) (usage, error) 
 	if err != nil {
 		return usage{}, err
 	}
-	after, err := p.api.State(ctx)
+	after, err := p.state(ctx)
 	if err != nil {
 		return usage{}, err
 	}
-	u := usage{over: after.At.Sub(before.At)}
+	u := usage{over: time.Since(began)}
 	u.cpu = float64(cpu1-cpu0) / float64(u.over)
 	for i := range after.Workers {
 		a, b := &after.Workers[i], &before.Workers[i]
@@ -179,6 +189,14 @@ func (p *proxy) measure(ctx context.Context, over time.Duration) (usage, error) 
 		u.tiny += a.Read.Tiny + a.Write.Tiny - b.Read.Tiny - b.Write.Tiny
 	}
 	return u, nil
+}
+
+// state is what the proxy says of itself: nothing, when it is another program.
+func (p *proxy) state(ctx context.Context) (*evidence.Snapshot, error) {
+	if p.foreign {
+		return &evidence.Snapshot{}, nil
+	}
+	return p.api.State(ctx)
 }
 
 // pollEvery is how often a condition is looked at.
