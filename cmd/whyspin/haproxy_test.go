@@ -12,7 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/whyspin/whyspin/internal/diagnose"
+	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/lab"
 	"github.com/whyspin/whyspin/internal/target"
 )
@@ -289,6 +292,60 @@ func TestDiagnoseAHAProxyThatDoesNotAnswer(t *testing.T) {
 		n := startHAProxy(t, "", nil, "-db")
 		n.verdict(n.byPID(), exitOK, "HEALTHY", "no stats socket was found")
 	})
+}
+
+// TestHAProxyIsAskedForItsOwnCounts: the counters of its loops, and what it thinks of descriptors, are those
+// of the process that the kernel shows.
+func TestHAProxyIsAskedForItsOwnCounts(t *testing.T) {
+	n := startHAProxy(t, "nbthread 2\n"+ownSocket, nil, "-db")
+	n.talk(2)
+	c, err := diagnose.Collect(t.Context(), diagnose.Options{PID: n.pid, For: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Before.Activity) != 2 || len(c.After.Activity) != 2 || len(c.After.Claims) != 0 {
+		t.Fatalf("before %+v, after %+v", c.Before, c.After)
+	}
+	var turns uint64
+	for i, after := range c.After.Activity {
+		grown := after.Since(c.Before.Activity[i])
+		turns += grown.Loops
+		for _, name := range []string{"wake_tasks", "wake_signal", "poll_exp", "empty_rq", "long_rq"} {
+			if _, ok := grown.Counters[name]; !ok {
+				t.Errorf("thread %d does not count %s: %v", after.Thread, name, grown.Counters)
+			}
+		}
+	}
+	if turns == 0 {
+		t.Error("no loop has gone round, though it answered")
+	}
+	h := target.NewHAProxy(target.API{Address: n.socket}, n.pid)
+	for range 2 {
+		if c.After, err = h.State(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[int]bool{}
+	for i := range c.Window.Descriptors {
+		d := &c.Window.Descriptors[i]
+		s, _ := d.Socket.Get()
+		if s.Kind == "tcp" {
+			// As if it were delivered all the time.
+			d.Deliveries = []evidence.Delivery{{Mask: evidence.EventIn, Count: 1000}}
+			want[d.FD] = true
+		}
+	}
+	h.Confirm(t.Context(), c.Window)
+	for _, claim := range c.After.Claims {
+		of := claim.Frontend + claim.Server
+		if !want[claim.FD] || of != "smtp" && of != "smtp/mx1" || !claim.Reads || claim.Writes ||
+			claim.Handler == "" || claim.Threads == "" {
+			t.Errorf("claim %+v", claim)
+		}
+	}
+	if len(want) != 5 || len(c.After.Claims) != len(want) || len(c.After.Unknown) != 0 {
+		t.Errorf("claims %+v of %d descriptors, unknown %q", c.After.Claims, len(want), c.After.Unknown)
+	}
 }
 
 func TestDiagnoseAHAProxyThatPollsBusily(t *testing.T) {

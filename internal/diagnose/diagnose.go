@@ -99,7 +99,7 @@ type witness interface {
 
 // confirmer is a witness some of whose words have to be checked against the kernel's view.
 type confirmer interface {
-	Confirm(w *evidence.Window)
+	Confirm(ctx context.Context, w *evidence.Window)
 }
 
 // collect watches the process. A part of the evidence that cannot be had is missing from the case, which says
@@ -123,7 +123,7 @@ func collect(ctx context.Context, o Options, c *evidence.Case, state witness) er
 		c.After = ask(ctx, c, state, "after the window")
 	}
 	if w, ok := state.(confirmer); ok {
-		w.Confirm(c.Window)
+		w.Confirm(ctx, c.Window)
 	}
 	return running(o.PID)
 }

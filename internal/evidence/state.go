@@ -44,6 +44,10 @@ type Snapshot struct {
 	// Streams are the streams that a rule may want to see: those that are suspect. A stream that is not
 	// listed is in order as far as the process can tell.
 	Streams []Stream `json:"streams"`
+	// Activity is what the event loops of another program count, Claims what it says of descriptors that a
+	// finding may be about. Claims that are about something else than what the kernel shows are not there.
+	Activity []Activity `json:"activity,omitempty"`
+	Claims   []Claim    `json:"claims,omitempty"`
 
 	// Unknown are sentences about what the process could not say.
 	Unknown []string `json:"unknown,omitempty"`

@@ -4,6 +4,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/whyspin/whyspin/internal/evidence"
 )
 
 // Activity is the answer to "show activity" (since 1.9): counters of the event loops. Before 2.3 they are
@@ -11,6 +13,8 @@ import (
 type Activity struct {
 	// Counters are by the name that is printed.
 	Counters map[string]Counter
+	// Begin is the first line, when there are no counters: the reason why.
+	Begin string
 }
 
 // Counter is one counter of the event loops.
@@ -27,12 +31,17 @@ const (
 	maxCounterThreads = 4096
 )
 
-// ReadActivity reads the answer to "show activity". Lines that are no counters, such as the help text of a
-// version that does not know the command, are skipped.
+// ReadActivity reads the answer to "show activity", up to the empty line at its end. Lines that are no
+// counters, such as the help text of a version that does not know the command, are skipped. What follows can
+// be read afterwards, as with ReadInfo.
 func ReadActivity(r io.Reader) (Activity, error) {
 	a := Activity{Counters: map[string]Counter{}}
 	lines := newLines(r)
-	for lines.next() {
+	begin := ""
+	for lines.next() && !lines.blank {
+		if begin == "" {
+			begin = string(lines.line[:min(len(lines.line), maxBegin)])
+		}
 		key, value := cutColon(lines.text())
 		total, rest, _ := strings.Cut(value, " ")
 		n, err := strconv.ParseUint(total, 10, 64)
@@ -50,5 +59,41 @@ func ReadActivity(r io.Reader) (Activity, error) {
 		}
 		a.Counters[key] = c
 	}
+	if len(a.Counters) == 0 {
+		a.Begin = begin
+	}
 	return a, lines.err
+}
+
+// Loops returns what each event loop counts, in the order of the threads. Without a counter for each thread
+// the numbers are those of the thread that answered, which are told only of a process that has no other.
+func (a Activity) Loops(info Info) []evidence.Activity {
+	loops, ok := a.Counters["loops"]
+	if !ok {
+		return nil
+	}
+	of := func(c Counter, thread int) (uint64, bool) {
+		switch {
+		case thread < len(c.Threads):
+			return c.Threads[thread], true
+		case len(c.Threads) == 0 && info.Threads.Or(0) == 1:
+			return c.Total, true
+		}
+		return 0, false
+	}
+	var all []evidence.Activity
+	for thread := range max(len(loops.Threads), 1) {
+		n, ok := of(loops, thread)
+		if !ok {
+			break
+		}
+		e := evidence.Activity{Thread: thread + 1, Loops: n, Counters: map[string]uint64{}}
+		for name, c := range a.Counters {
+			if v, ok := of(c, thread); ok && name != "loops" {
+				e.Counters[name] = v
+			}
+		}
+		all = append(all, e)
+	}
+	return all
 }

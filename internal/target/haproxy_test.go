@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/whyspin/whyspin/internal/evidence"
 )
 
 // dump is a dump of a real HAProxy that spins.
@@ -20,7 +23,11 @@ func TestTheStateOfAHAProxyIsTwoDumps(t *testing.T) {
 		t.Fatal(err)
 	}
 	directory := t.TempDir()
-	p := pretend(t, directory, isHAProxy+string(text), directory+"/x.sock")
+	activity := "loops: 7\nwake_tasks: 5\n\n"
+	descriptor := "   8 : st=0x22(R:pRa W:pRA) ev=0x00(heopI) [nuLc] iocb=0x1(conn_fd_handler) sv=a/b\n\n"
+	answers := []string{"show info: " + strings.Replace(isHAProxy, "\n\n", "\nNbthread: 1\n\n", 1),
+		"show activity: " + activity, "show sess all: " + string(text), "show fd 8: " + descriptor}
+	p := pretend(t, directory, strings.Join(answers, orderMark), directory+"/x.sock")
 	h := NewHAProxy(API{Address: directory + "/x.sock"}, p.pid)
 	before, err := h.State(context.Background())
 	if err != nil {
@@ -30,7 +37,18 @@ func TestTheStateOfAHAProxyIsTwoDumps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Confirm(nil)
+	socket := evidence.Socket{Kind: "tcp", Local: "127.0.0.1:46926", Remote: "127.0.0.1:17027"}
+	h.Confirm(context.Background(), &evidence.Window{
+		Descriptors: []evidence.Descriptor{{FD: 8, EpollFD: 3, Socket: evidence.Know(socket)}}})
+	claims := []evidence.Claim{{FD: 8, Writes: true, Events: evidence.EventIn, Handler: "conn_fd_handler",
+		Server: "a/b"}}
+	loops := after.Activity
+	if len(loops) != 1 || loops[0].Loops != 7 || loops[0].Counters["wake_tasks"] != 5 {
+		t.Errorf("activity %+v", loops)
+	}
+	if !slices.Equal(after.Claims, claims) {
+		t.Errorf("claims %+v", after.Claims)
+	}
 	if before.StreamCount != 1 || after.StreamCount != 1 || len(before.Streams) != 1 ||
 		len(after.Streams) != 1 || after.Process.PID != p.pid || before.At >= after.At {
 		t.Fatalf("before %+v, after %+v", before, after)
@@ -38,8 +56,46 @@ func TestTheStateOfAHAProxyIsTwoDumps(t *testing.T) {
 	if s := after.Streams[0]; s.ID != "0x55e34b661d60" || s.NoProgress.Or(1) != 0 || s.ServerFD != 8 {
 		t.Errorf("stream %+v", s)
 	}
-	if len(after.Unknown) != 1 || !strings.Contains(after.Unknown[0], "stale") {
+	if len(after.Unknown) != 0 {
 		t.Errorf("unknown is %q", after.Unknown)
+	}
+}
+
+// TestWhatAHAProxyRefusesIsSaid: one that does not know an order, or does not heed what stands behind it, has
+// the rest of what it says read all the same.
+func TestWhatAHAProxyRefusesIsSaid(t *testing.T) {
+	text, err := os.ReadFile(dump)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, activity := range map[string]string{
+		"it does not know one":           "show activity: Unknown command. Please\n  help: this\n\n",
+		"it heeds nothing that follows":  "",
+		"it may not say what it refuses": "show activity: Permission denied\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			answers := []string{"show info: " + isHAProxy, "show sess all: " + string(text), activity,
+				"show fd 8: Unknown command\n\n"}
+			p := pretend(t, directory, strings.Join(answers, orderMark), directory+"/x.sock")
+			h := NewHAProxy(API{Address: directory + "/x.sock"}, p.pid)
+			var after *evidence.Snapshot
+			for range 2 {
+				if after, err = h.State(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Confirm(context.Background(), nil)
+			if len(after.Streams) != 1 || len(after.Activity) != 0 || len(after.Claims) != 0 {
+				t.Errorf("after %+v", after)
+			}
+			for _, said := range []string{"what its event loops count: ",
+				"what HAProxy says of descriptor 8: "} {
+				if !strings.Contains(strings.Join(after.Unknown, "; "), said) {
+					t.Errorf("unknown is %q, should say %q", after.Unknown, said)
+				}
+			}
+		})
 	}
 }
 

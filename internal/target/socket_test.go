@@ -71,14 +71,38 @@ func pretendToAnswer(network, address string) error {
 			if strings.HasSuffix(address, "silent") {
 				fmt.Println("a stranger")
 			}
-			if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-				_, _ = io.WriteString(c, text)
+			if line, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+				_, _ = io.WriteString(c, answerTo(strings.TrimSpace(line), text))
 			}
 			c.Close()
 		}
 	}()
 	return nil
 }
+
+// answerTo puts the parts of a text that are for each order in the place of the orders; one that is for all
+// orders is the answer.
+func answerTo(line, text string) string {
+	if !strings.HasPrefix(text, "show ") {
+		return text
+	}
+	answers := map[string]string{}
+	for part := range strings.SplitSeq(text, orderMark) {
+		order, answer, _ := strings.Cut(part, ": ")
+		answers[order] = answer
+	}
+	said := ""
+	for order := range strings.SplitSeq(line, ";") {
+		answer, known := answers[order]
+		if said += answer; !known {
+			break // as if it did not heed what stands behind
+		}
+	}
+	return said
+}
+
+// orderMark is between the answers to different orders, each of which begins with the order and a colon.
+const orderMark = "\x01"
 
 // pretender is a process that pretends to be a proxy.
 type pretender struct {
