@@ -62,7 +62,7 @@ type Thread struct {
 	Zero   evidence.Observed[float64] // share of the waits with a timeout of zero
 	Empty  evidence.Observed[float64] // share of the waits that returned no event
 	Gated  bool                       // awake all the time without progress
-	Source string                     // who counted the waits: "syscall probe" or "ledger"
+	Source string                     // who counted the waits: "syscall probe", "ledger", "show activity"
 }
 
 // Correlate decides.
@@ -117,8 +117,10 @@ func (in *input) explained(tid int) bool {
 }
 
 // busyPolling reports whether the configuration asks not to sleep.
-func (in *input) busyPolling() bool {
-	return in.Case.BusyPolling || in.After != nil && in.After.BusyPolling
+func (in *input) busyPolling() bool { return busyPolling(in.Case) }
+
+func busyPolling(c *evidence.Case) bool {
+	return c.BusyPolling || c.After != nil && c.After.BusyPolling
 }
 
 // severity is the order of the verdicts, the worst first.
@@ -158,7 +160,7 @@ func (in *input) enough() bool {
 		return false
 	}
 	for _, t := range in.threads {
-		if !t.Waits.IsKnown() {
+		if !t.Waits.IsKnown() || t.Source == sourceActivity {
 			return false
 		}
 	}

@@ -176,9 +176,11 @@ func (in *input) addWaits(f *Finding) {
 			continue
 		}
 		in.addLoop(f, l)
+		in.addActivity(f, l)
 		in.addSleep(f, l.tid)
 	}
 	if in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() {
+		in.addAwake(f)
 		f.Unknown = append(f.Unknown, "the kernel's count of the waits and of the calls on each descriptor")
 	}
 }
@@ -238,8 +240,10 @@ func (in *input) addSleep(f *Finding, tid int) {
 	}
 }
 
-// addSilence adds that nothing was done on the stream's remaining descriptor, if that was watched.
+// addSilence adds what its program says of the stream's remaining descriptor, and that nothing was done
+// on it, if that was watched.
 func (in *input) addSilence(f *Finding, s *evidence.Stream) {
+	in.addClaim(f)
 	if f.FD == nil || in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() {
 		return
 	}

@@ -115,4 +115,7 @@ const (
 	sourceState     = "runtime API"
 	sourceFiles     = "descriptor iterator"
 	sourceSamples   = "samples"
+	// What HAProxy counts of its loops, and says of its descriptors.
+	sourceActivity    = "show activity"
+	sourceDescriptors = "show fd"
 )

@@ -63,6 +63,10 @@ func summarize(c *evidence.Case, loops []loop) []Thread {
 			}
 			if c.Window.Hooks.Syscall.IsKnown() {
 				s.Waits = evidence.Know(0.0)
+			} else if a, ok := activityOf(c, t.TID); ok && !busyPolling(c) {
+				// One wait in each turn. What it got done is not counted, so that nothing follows from it.
+				s.Waits = evidence.Know(float64(a.Loops) / c.After.At.Sub(c.Before.At).Seconds())
+				s.Source = sourceActivity
 			}
 			for j := max(at, 0); at >= 0 && j < len(loops); j++ {
 				if loops[j].tid == t.TID {

@@ -142,6 +142,7 @@ func (r *repeat) accuse() Finding {
 		Text:  fmt.Sprintf("calls that moved bytes on descriptor %d", r.FD),
 		Count: evidence.Know(moved(&r.Read) + moved(&r.Write)), Source: sourceSyscalls,
 	})
+	r.in.addClaim(&f)
 	if !r.known {
 		f.Unknown = append(f.Unknown, fmt.Sprintf("what descriptor %d is", r.FD))
 	}
