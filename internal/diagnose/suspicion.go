@@ -81,8 +81,8 @@ func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
 		}
 	}
 	for _, v := range pending {
-		s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and still makes some, too few to"+
-			" call it a spin: see \"show sess %s\"", v.Stream, v.Wakeups, v.Cause, v.Stream))
+		s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s) and still makes some, too few to call it"+
+			" a spin: see \"show spin\"", v.Subject(), v.Wakeups, v.Cause))
 	}
 }
 
@@ -92,7 +92,7 @@ func (s *Supervisor) recovered(now *evidence.Snapshot, v engine.Suspicion) bool 
 	if at >= 0 && now.Streams[at].NoProgress.Or(1) > 0 {
 		return false
 	}
-	s.Log(fmt.Sprintf("stream %s made %d wakeups without progress (%s) and recovered by itself", v.Stream,
+	s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s) and recovered by itself", v.Subject(),
 		v.Wakeups, v.Cause))
 	return true
 }

@@ -147,7 +147,8 @@ func (w *worker) open(fd int, peer sys.Address, l *listener) {
 	}
 	w.engine.opened.add(w.now)
 	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable, unix: peer.IsUnix()}
-	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, connectionEvents); errno != 0 {
+	events := c.watch(stream.Client, sys.EventIn|sys.EventRdHup)
+	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, events); errno != 0 {
 		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",
 			l.frontend.config.Name, peer, errno)
 		c.ends[stream.Client].fd = -1

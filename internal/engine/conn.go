@@ -56,9 +56,11 @@ type endpoint struct {
 	ready readiness
 	// unix is true exactly when it is a unix socket. There a read stops behind a message that carries
 	// descriptors, so that a short read never means that the socket is empty.
-	unix   bool
-	reads  uint32 // calls
-	writes uint32
+	unix bool
+	// interest is what a level-triggered descriptor is watched for.
+	interest uint32
+	reads    uint32 // calls
+	writes   uint32
 }
 
 // readiness is what the kernel has said about a descriptor and what has not been used up since.
@@ -75,6 +77,7 @@ const (
 	hungUp
 	connecting
 	connectResult // the result of the connect can be asked for
+	ended         // the end of file was read
 )
 
 func (r readiness) has(v readiness) bool { return r&v == v }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -91,7 +92,8 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 		}
 	}
 	before := end.ready
-	if events&(sys.EventErr|sys.EventHup) != 0 {
+	ignored := side == stream.Client && c.faults.Has(fault.ErrorIgnored)
+	if events&(sys.EventErr|sys.EventHup) != 0 && !ignored {
 		end.ready |= hungUp | readable | drain | writable
 	}
 	if events&(sys.EventRdHup|sys.EventPri) != 0 {
@@ -107,7 +109,7 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 	switch {
 	case news.has(hungUp) || news&(readable|drain) != 0 && c.want.Has(readWant[side]):
 		w.enqueue(c, cause)
-	case news.has(writable) && c.want.Has(writeWant[side]):
+	case news.has(writable) && c.want.Has(writeWant[side]), c.wakes(side):
 		w.enqueue(c, cause)
 	}
 }

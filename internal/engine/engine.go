@@ -69,16 +69,35 @@ type Engine struct {
 	running    sync.WaitGroup
 }
 
-// Suspicion is the engine's own report that a stream passed its budget of wakeups without progress.
+// Suspicion is the engine's own report that something passed its budget of wakeups without progress: a
+// stream; or else a listener, a descriptor that is nobody's, or a worker as a whole.
 type Suspicion struct {
-	// Stream is the stream's id as in dumps, Worker the index of its worker, from 1.
+	// Stream is the stream's id as in dumps, empty when it is no stream; Worker is the index of the worker,
+	// from 1.
 	Stream string
 	Worker int
-	At     ktime.Time
+	// FD is the listener's descriptor, or the one whose events nobody takes, -1 for neither. Listener is the
+	// position of the listener's bind line, empty for no listener.
+	FD       int
+	Listener string
+	At       ktime.Time
 	// Wakeups is the number of consecutive wakeups without progress, Since the first of them.
 	Wakeups uint64
 	Since   ktime.Time
 	Cause   string
+}
+
+// Subject names what is suspect.
+func (s *Suspicion) Subject() string {
+	switch {
+	case s.Stream != "":
+		return "stream " + s.Stream
+	case s.Listener != "":
+		return fmt.Sprintf("listener %s (descriptor %d) at worker %d", s.Listener, s.FD, s.Worker)
+	case s.FD >= 0:
+		return fmt.Sprintf("descriptor %d at worker %d", s.FD, s.Worker)
+	}
+	return fmt.Sprintf("worker %d", s.Worker)
 }
 
 // suspicionQueue is how many suspicions may wait to be heard. A stream is reported once per row of wakeups,

@@ -21,6 +21,9 @@ type Kernel interface {
 type Poller interface {
 	EpollCreate() (set int, err error)
 	EpollAdd(set, fd int, events uint32, data uint64) sys.Errno
+	// EpollModify changes what a registered descriptor is watched for. What holds at that moment is
+	// delivered again, to an edge-triggered registration, too.
+	EpollModify(set, fd int, events uint32, data uint64) sys.Errno
 	EpollDelete(set, fd int) sys.Errno
 	// EpollWait waits at most timeout milliseconds, without limit if it is negative. See sys.Linux for park.
 	EpollWait(set int, events []sys.Event, timeout int, park bool) (n int, errno sys.Errno)

@@ -29,7 +29,7 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 		n := 0
 		if reading && source.ready.has(readable) && source.fd >= 0 {
 			done, made := w.read(c, from)
-			called = called || made
+			called = called || made && !done.vain
 			n += done.n
 			reading = !done.over && made
 		}
@@ -50,8 +50,9 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 // transfer is what came of one call.
 type transfer struct {
 	n int
-	// over is true exactly when the direction has ended: end of file, or an error.
-	over bool
+	// over is true exactly when the direction has ended: end of file, or an error. vain is true exactly when
+	// the end of file had been read before.
+	over, vain bool
 }
 
 // read reads once from a side and tells the stream. It reports false when there was no room.
@@ -69,6 +70,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	if c.faults.Has(fault.ReadsByteByByte) {
 		space = space[:1]
 	}
+	vain := end.ready.has(ended)
 	n, errno := w.kernel.Read(int(end.fd), space)
 	end.reads++
 	countIO(&w.stats.read, n, errno)
@@ -82,7 +84,10 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 		c.stream.Broken(from)
 	case n == 0:
 		end.ready &^= readable
-		c.stream.EOF(from)
+		end.ready |= ended
+		if !(from == stream.Client && c.faults.Has(fault.EOFForgotten)) {
+			c.stream.EOF(from)
+		}
 	default:
 		filled := n == len(space)
 		if filled && b.buffered() == 0 {
@@ -101,7 +106,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	if b.buffered() == 0 {
 		w.dropBuffer(c, from)
 	}
-	return transfer{over: errno != sys.EAGAIN}, true
+	return transfer{over: errno != sys.EAGAIN, vain: vain && n == 0 && errno == 0}, true
 }
 
 // write writes once to a side and tells the stream.

@@ -48,6 +48,9 @@ func (w *worker) run(c *conn) {
 		w.makeVisit()
 	}
 	w.logEstablished(c)
+	if c.faults&wakingFaults != 0 {
+		w.updateInterest(c)
+	}
 	deadline, _ := c.stream.Deadline()
 	c.deadline = c.wakeAt(deadline, now)
 	w.timers.update(c)
@@ -72,14 +75,18 @@ func (w *worker) run(c *conn) {
 	w.audit(c, now)
 }
 
-// suspect reports a stream that has passed its budget. When nobody hears it, it is dropped: the account
-// remains.
+// suspect reports a stream that has passed its budget.
 func (w *worker) suspect(c *conn, a stream.Account) {
+	w.raise(Suspicion{
+		Stream: idString(c.id), FD: -1, Wakeups: a.Consecutive, Since: a.Since, Cause: a.Cause.String(),
+	})
+}
+
+// raise reports a suspicion. When nobody hears it, it is dropped: the account remains.
+func (w *worker) raise(s Suspicion) {
+	s.Worker, s.At = w.index+1, w.now
 	select {
-	case w.engine.suspicions <- Suspicion{
-		Stream: idString(c.id), Worker: w.index + 1, At: w.now, Wakeups: a.Consecutive, Since: a.Since,
-		Cause: a.Cause.String(),
-	}:
+	case w.engine.suspicions <- s:
 	default:
 	}
 }
@@ -182,7 +189,8 @@ func (w *worker) connect(c *conn) bool {
 	if errno == sys.EINPROGRESS {
 		end.ready = connecting
 	}
-	if errno := w.register(fd, descriptor{kind: kindServer, conn: c}, connectionEvents); errno != 0 {
+	events := c.watch(stream.Server, sys.EventOut)
+	if errno := w.register(fd, descriptor{kind: kindServer, conn: c}, events); errno != 0 {
 		end.fd = -1
 		w.kernel.Close(fd)
 		c.stream.ConnectFailed(connectError(errno))

@@ -47,13 +47,27 @@ const (
 	// one that has emptied the socket, like a short one. What is left is read when the peer sends more, and
 	// never if it waits for an answer.
 	EdgeForgotten
+	// WriteInterestKept (class F1) weakens the update of what a server's connection is watched for
+	// (engine.interest): writability, without which the end of the connect would not be seen, is not taken
+	// away again when there is nothing to send. The server's descriptor is level-triggered.
 	WriteInterestKept
+	// ReadInterestKept (class F2) weakens the same update for a client's connection: readability is not taken
+	// away while the buffer is full, because the server does not read. The client's descriptor is
+	// level-triggered.
 	ReadInterestKept
+	// EOFForgotten (class F3) omits to tell the stream of the client's end of file (engine.read), so that it
+	// goes on wanting to read. The client's descriptor is level-triggered.
 	EOFForgotten
+	// ErrorIgnored (class F4) omits to note errors and hang-ups of a client's connection
+	// (engine.connectionEvent): they are found only by reading or writing, and a client that has sent its end
+	// is not read from. The client's descriptor is level-triggered.
 	ErrorIgnored
 	AcceptNotPaused
 	ClosedWithoutRemoval
 	RegisteredTwice
+	// InterestRewritten (class F8) weakens the check whether what a client's connection is watched for has
+	// changed (engine.updateInterest): it is written after every wakeup, and each time the kernel delivers
+	// once more that the connection can be written, though the descriptor is edge-triggered.
 	InterestRewritten
 	// RetriesAtOnce (class C1) omits two actions of stream.retry: to count the attempt, and to pause before
 	// the same server is tried again. A server that refuses is tried for as long as the client stays.

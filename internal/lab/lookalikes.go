@@ -59,7 +59,7 @@ var lookAlikes = []Case{
 	},
 	{
 		Name: "accept-bursts", Class: "L9",
-		Shows: "50 connections at a time on two workers that wait for them",
+		Shows:   "50 connections at a time on two workers that wait for them",
 		workers: 2, start: acceptBursts,
 	},
 	{
@@ -79,7 +79,7 @@ var lookAlikes = []Case{
 	},
 	{
 		Name: "wakeup-bytes", Class: "L13",
-		Shows: "workers that wake each other, and messages of one byte",
+		Shows:   "workers that wake each other, and messages of one byte",
 		workers: 2, start: wakeupBytes,
 	},
 	{

@@ -246,6 +246,7 @@ func (r *run) play() {
 			if w.sequence != happenings {
 				quiet = 0
 			}
+			r.hearSuspicions()
 			if quiet++; quiet > restless {
 				r.fail("spin", "%d turns in a row without anything else happening", quiet)
 				return
@@ -272,6 +273,15 @@ func (r *run) play() {
 	}
 	if r.result.Turns == maxTurns {
 		r.fail("endless", "not over after %d turns", maxTurns)
+	}
+}
+
+// hearSuspicions: no stream is woken again and again without progress (rule 3).
+func (r *run) hearSuspicions() {
+	for len(r.engine.Suspicions()) > 0 {
+		s := <-r.engine.Suspicions()
+		r.fail("rule 3", "%s: %d wakeups without progress since %v (%s)", s.Subject(), s.Wakeups,
+			s.Since.Sub(epoch), s.Cause)
 	}
 }
 

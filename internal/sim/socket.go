@@ -14,10 +14,10 @@ const roomAfter = 2 * time.Millisecond
 
 // socket is the engine's end of a connection.
 type socket struct {
-	world    *World
-	fd       int
-	peer     *peer
-	interest *interest
+	world     *World
+	fd        int
+	peer      *peer
+	interests []*interest // the registrations, in any epoll set
 
 	state    socketState
 	receive  []byte    // arrived and not read
@@ -70,7 +70,9 @@ func (s *socket) edge() {
 			return
 		}
 	}
-	s.interest.raise()
+	for _, i := range s.interests {
+		i.raise()
+	}
 }
 
 // Accept takes a connection from the backlog.
@@ -311,7 +313,7 @@ func (w *World) ShutdownWrite(fd int) sys.Errno {
 func (w *World) Close(fd int) sys.Errno {
 	w.call()
 	f := w.file(fd)
-	if s := f.socket; s != nil {
+	if s := f.socket; s != nil && !w.copied(fd) {
 		w.drop(s, len(s.receive) > 0)
 	}
 	w.close(fd, f)
@@ -322,15 +324,47 @@ func (w *World) Close(fd int) sys.Errno {
 func (w *World) CloseReset(fd int) sys.Errno {
 	w.call()
 	f := w.file(fd)
-	w.drop(f.socket, true)
+	if !w.copied(fd) {
+		w.drop(f.socket, true)
+	}
 	w.close(fd, f)
 	return 0
 }
 
+// copied reports whether another descriptor stands for the same.
+func (w *World) copied(fd int) bool {
+	if !w.copies {
+		return false
+	}
+	f := *w.file(fd)
+	for i := range w.files {
+		if w.files[i] == f && firstFD+i != fd && f != (file{}) {
+			return true
+		}
+	}
+	return false
+}
+
+// Duplicate returns another descriptor for the same.
+func (w *World) Duplicate(fd int) (int, sys.Errno) {
+	w.call()
+	w.copies = true
+	return w.open(*w.file(fd)), 0
+}
+
+// close frees the number. The registrations go with the last descriptor that stands for the same.
 func (w *World) close(fd int, f *file) {
 	for _, other := range w.files {
-		if other.set != nil && other.set.interests[fd] != nil {
-			other.set.interests[fd].remove()
+		if other.set == nil || w.copied(fd) {
+			continue
+		}
+		if i := other.set.interests[registration{fd, *f}]; i != nil {
+			i.remove()
+		}
+		for of, i := range other.set.interests {
+			if w.copies && of.file == *f {
+				i.remove()
+			}
 		}
 	}
 	delete(w.byFD, fd)

@@ -6,6 +6,7 @@ import (
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
 )
 
 // atRest checks what must hold whenever every worker sleeps.
@@ -100,6 +101,14 @@ func (r *run) checkKills() {
 	r.killing = r.killing[:0]
 }
 
+// willTell reports whether the stream's worker will be told what holds of a socket: by an event that is ready
+// already, or, level-triggered, as soon as it asks.
+func (r *run) willTell(v *engine.StreamView, s *socket) bool {
+	set := r.world.file(r.workers[v.Worker-1].set).set
+	i := set.interests[registration{s.fd, file{socket: s}}]
+	return i == nil || i.queued || i.events&sys.EventEdge == 0
+}
+
 // compare finds lost wakeups (rule 6): a socket that can be read or written, of which the engine will not
 // be told any more and does not know.
 func (r *run) compare(v *engine.StreamView) {
@@ -111,13 +120,13 @@ func (r *run) compare(v *engine.StreamView) {
 		r.fail("connect", "stream %s: %s is taken for established", v.ID, server.peer.name)
 	}
 	if v.ServerState == stream.Connecting && !v.Due && server != nil && server.state == established &&
-		server.interest != nil && !server.interest.queued {
+		!r.willTell(v, server) {
 		r.fail("rule 6", "stream %s: the connect to %s has ended and the engine does not know", v.ID,
 			server.peer.name)
 	}
 	for side, end := range v.Ends {
 		s := r.world.byFD[end.FD]
-		if end.FD < 0 || s == nil || s.interest == nil || s.interest.queued || s.state != established {
+		if end.FD < 0 || s == nil || r.willTell(v, s) || s.state != established {
 			continue
 		}
 		in, out := v.Request, v.Response

@@ -38,6 +38,7 @@ type World struct {
 	server map[sys.Address]*server
 	listen *listener
 	stale  []sys.Event // events that may be delivered once more
+	copies bool        // descriptors were duplicated
 	deaf   int         // how many edges until one is lost; 0 for never
 	// trouble is when a listener last had to rest.
 	trouble ktime.Time
@@ -64,14 +65,21 @@ type file struct {
 
 // epollSet is an epoll instance.
 type epollSet struct {
-	interests map[int]*interest
+	interests map[registration]*interest
 	ready     []*interest // in the order in which they became ready
+}
+
+// registration is what the kernel knows an interest by: the number, and what the number stood for then. As
+// long as a copy of a closed descriptor is open, its registration stays.
+type registration struct {
+	fd   int
+	file file
 }
 
 // interest is a registration.
 type interest struct {
 	set     *epollSet
-	fd      int
+	of      registration
 	events  uint32
 	data    uint64
 	queued  bool // in the ready list
@@ -204,7 +212,7 @@ func (w *World) Now() ktime.Time { return w.now }
 
 // EpollCreate opens an epoll set.
 func (w *World) EpollCreate() (int, error) {
-	return w.open(file{set: &epollSet{interests: map[int]*interest{}}}), nil
+	return w.open(file{set: &epollSet{interests: map[registration]*interest{}}}), nil
 }
 
 // NewWaker opens a waker.
@@ -224,11 +232,12 @@ func (w *World) DrainWaker(fd int) { w.file(fd).waker.count = 0 }
 func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 	w.call()
 	s := w.file(set).set
-	if s.interests[fd] != nil {
+	f := w.file(fd)
+	of := registration{fd, *f}
+	if s.interests[of] != nil {
 		w.fail("descriptors", "descriptor %d is registered twice", fd)
 	}
-	i := &interest{set: s, fd: fd, events: events, data: data}
-	f := w.file(fd)
+	i := &interest{set: s, of: of, events: events, data: data}
 	if w.running && w.chance(w.scenario.Noise.NoWatch) {
 		w.trouble = w.now
 		return sys.ENOMEM
@@ -242,13 +251,26 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 		l.interests = append(l.interests, i)
 		i.mask = func() uint32 { return when(len(l.backlog) > 0, sys.EventIn) }
 	case f.socket != nil:
-		f.socket.interest = i
+		f.socket.interests = append(f.socket.interests, i)
 		i.mask = f.socket.mask
 	default:
 		w.fail("descriptors", "descriptor %d cannot be polled", fd)
 		return sys.EPERM
 	}
-	s.interests[fd] = i
+	s.interests[of] = i
+	i.raise()
+	return 0
+}
+
+// EpollModify changes what a descriptor is watched for; what holds now is delivered again.
+func (w *World) EpollModify(set, fd int, events uint32, data uint64) sys.Errno {
+	w.call()
+	i := w.file(set).set.interests[registration{fd, *w.file(fd)}]
+	if i == nil {
+		w.fail("descriptors", "descriptor %d is modified in a set it is not in", fd)
+		return sys.EINVAL
+	}
+	i.events, i.data = events, data
 	i.raise()
 	return 0
 }
@@ -257,7 +279,7 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 func (w *World) EpollDelete(set, fd int) sys.Errno {
 	w.call()
 	s := w.file(set).set
-	i := s.interests[fd]
+	i := s.interests[registration{fd, *w.file(fd)}]
 	if i == nil {
 		w.fail("descriptors", "descriptor %d is removed from a set it is not in", fd)
 		return sys.EINVAL
@@ -277,7 +299,7 @@ func (w *World) EpollDelete(set, fd int) sys.Errno {
 
 func (i *interest) remove() {
 	i.removed = true
-	delete(i.set.interests, i.fd)
+	delete(i.set.interests, i.of)
 }
 
 // raise is an edge: it puts a registration on the ready list, unless nothing it asked for holds.
@@ -338,13 +360,13 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 		events[n] = w.stale[0]
 		w.stale = w.stale[1:]
 		// A stale event of a live descriptor would be a lie about it; only closed ones are delivered again.
-		if live := s.interests[int(uint32(events[n].Data()))]; live == nil || live.data != events[n].Data() {
+		if !s.has(events[n].Data()) {
 			n++
 		}
 	}
 	if n < len(events) && w.chance(w.scenario.Noise.Spurious) {
 		for fd := firstFD; fd < firstFD+len(w.files); fd++ {
-			i := s.interests[fd]
+			i := s.interests[registration{fd, w.files[fd-firstFD]}]
 			if i == nil || w.file(fd).socket == nil || i.current() == 0 || w.random.IntN(3) > 0 {
 				continue
 			}
@@ -354,6 +376,16 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 		}
 	}
 	return n
+}
+
+// has reports whether a registration with that data is there.
+func (s *epollSet) has(data uint64) bool {
+	for _, i := range s.interests {
+		if i.data == data {
+			return true
+		}
+	}
+	return false
 }
 
 // hasEvents reports whether a wait on the set would return events.

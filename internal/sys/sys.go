@@ -64,9 +64,18 @@ func (Linux) EpollCreate() (int, error) { return unix.EpollCreate1(unix.EPOLL_CL
 
 // EpollAdd registers a descriptor.
 func (Linux) EpollAdd(set, fd int, events uint32, data uint64) Errno {
+	return epollControl(set, unix.EPOLL_CTL_ADD, fd, events, data)
+}
+
+// EpollModify changes what a registered descriptor is watched for.
+func (Linux) EpollModify(set, fd int, events uint32, data uint64) Errno {
+	return epollControl(set, unix.EPOLL_CTL_MOD, fd, events, data)
+}
+
+func epollControl(set, operation, fd int, events uint32, data uint64) Errno {
 	e := Event{Events: events}
 	e.SetData(data)
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(set), unix.EPOLL_CTL_ADD, uintptr(fd),
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(set), uintptr(operation), uintptr(fd),
 		uintptr(unsafe.Pointer(&e)), 0, 0)
 	return errno
 }
