@@ -53,9 +53,13 @@ func (w *worker) accept(l *listener) {
 		}
 		w.engine.dismiss(l)
 		w.engine.resume()
-		switch errno {
-		case sys.EAGAIN:
+		if errno == sys.EAGAIN {
 			return
+		}
+		w.stats.refused++
+		l.refused.Add(1)
+		l.failure.Store(uint64(errno))
+		switch errno {
 		case sys.ECONNABORTED, sys.EINTR, sys.EPERM:
 			// That one connection is gone; the next may be there.
 		default:

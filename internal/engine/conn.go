@@ -35,6 +35,8 @@ type conn struct {
 	heapIndex int        // in the worker's timers, -1 when it is not there
 	due       bool       // in the worker's run queue
 	cause     stream.Cause
+	requeued  uint64 // wakeups that it asked for itself
+	attempts  uint64 // connections to servers that were tried
 	killed    bool
 	killer    stream.Killer
 	// killAnswers are where to report that a killed stream has ended, each with room for the answer.
@@ -59,8 +61,13 @@ type endpoint struct {
 	unix bool
 	// interest is what a level-triggered descriptor is watched for.
 	interest uint32
-	reads    uint32 // calls
-	writes   uint32
+	tally
+}
+
+// tally counts the calls on the descriptors of one side.
+type tally struct {
+	reads, writes           uint32
+	readsAgain, writesAgain uint32 // those that returned EAGAIN
 }
 
 // readiness is what the kernel has said about a descriptor and what has not been used up since.
@@ -183,7 +190,7 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 	}
 	fd := int(end.fd)
 	w.forget(fd)
-	*end = endpoint{fd: -1, reads: end.reads, writes: end.writes}
+	*end = endpoint{fd: -1, tally: end.tally}
 	if reset {
 		w.kernel.CloseReset(fd)
 		return

@@ -99,6 +99,7 @@ func (e *Engine) locate(id string) (*worker, uint64) {
 // summary is what a worker published of itself last, for the time when it does not give its lock.
 type summary struct {
 	at      ktime.Time
+	next    ktime.Time // the nearest deadline
 	streams int
 	queue   int
 	stats   workerStats

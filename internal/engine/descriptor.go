@@ -24,6 +24,10 @@ type descriptor struct {
 	// closed meanwhile: it is in the upper half of the epoll data, the number in the lower.
 	generation uint32
 	events     uint32 // delivered since the registration
+	// row counts those of them since the last call on the descriptor, which was the callsth of its side; mask
+	// is the latest.
+	row, calls uint32
+	mask       uint32
 	conn       *conn
 	listener   *listener
 }
@@ -64,6 +68,7 @@ func (w *worker) dispatch(events []sys.Event) {
 		}
 		d := &w.descriptors[fd]
 		d.events++
+		d.mask = e.Events
 		switch d.kind {
 		case kindNone:
 			w.stats.stale++
@@ -79,12 +84,21 @@ func (w *worker) dispatch(events []sys.Event) {
 	}
 }
 
+// delivered counts a delivery; calls is how many calls were made so far.
+func (d *descriptor) delivered(calls uint32) {
+	if calls != d.calls {
+		d.row, d.calls = 0, calls
+	}
+	d.row++
+}
+
 // connectionEvent notes what became possible on one end of a stream and makes the stream due if that is of
 // use to it. Edge-triggered events come together with everything else that holds at the moment, so most
 // bits are not news.
 func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 	cause := stream.CauseClientEvent + stream.Cause(side)
 	end := &c.ends[side]
+	w.descriptors[end.fd].delivered(end.reads + end.writes)
 	if end.ready.has(connecting) {
 		if events&(sys.EventOut|sys.EventErr|sys.EventHup) != 0 {
 			end.ready |= connectResult

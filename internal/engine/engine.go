@@ -227,8 +227,9 @@ func (e *Engine) Stop() {
 // Stopped reports whether Stop was called.
 func (e *Engine) Stopped() bool { return e.stopped.Load() }
 
-// Streams returns the number of streams.
-func (e *Engine) Streams() int { return int(e.conns.Load()) }
+// Streams returns the number of streams. A worker that is about to find that there is no place for one more
+// has counted it already.
+func (e *Engine) Streams() int { return int(min(e.conns.Load(), e.maxConn)) }
 
 // chooseFaults returns the faults of a new stream.
 func (e *Engine) chooseFaults(random *rand.Rand) fault.Set {

@@ -76,6 +76,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	countIO(&w.stats.read, n, errno)
 	switch {
 	case errno == sys.EAGAIN:
+		end.readsAgain++
 		if !c.faults.Has(fault.ReadyAfterEAGAIN) {
 			end.ready &^= readable | drain
 		}
@@ -121,6 +122,7 @@ func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	}
 	switch {
 	case errno == sys.EAGAIN:
+		end.writesAgain++
 		end.ready &^= writable
 	case errno != 0:
 		end.ready &^= writable

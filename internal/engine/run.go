@@ -21,6 +21,7 @@ const bytesPerWakeup = 4 * maxBufferSize
 // orders, and closes the account.
 func (w *worker) run(c *conn) {
 	now := w.now
+	w.running.Store(c.id)
 	c.stream.Begin(c.cause, now)
 	w.stats.wakeups++
 	if c.cause == stream.CauseNone {
@@ -55,6 +56,7 @@ func (w *worker) run(c *conn) {
 	c.deadline = c.wakeAt(deadline, now)
 	w.timers.update(c)
 	if again {
+		c.requeued++
 		w.enqueue(c, stream.CauseMore)
 	}
 	if deadline.Passed(now) {
@@ -177,15 +179,14 @@ func (w *worker) obey(c *conn) (answered bool) {
 
 // connect starts the connection to the assigned server. It reports whether the result is known already.
 func (w *worker) connect(c *conn) bool {
+	c.attempts++
 	fd, errno := w.kernel.Connect(c.server.address, c.backend.config.ServerKeepAlive)
 	if errno != 0 && errno != sys.EINPROGRESS {
 		c.stream.ConnectFailed(connectError(errno))
 		return true
 	}
 	end := &c.ends[stream.Server]
-	*end = endpoint{
-		fd: int32(fd), unix: c.server.address.IsUnix(), reads: end.reads, writes: end.writes,
-	}
+	*end = endpoint{fd: int32(fd), unix: c.server.address.IsUnix(), tally: end.tally}
 	if errno == sys.EINPROGRESS {
 		end.ready = connecting
 	}

@@ -32,19 +32,34 @@ func (e *Engine) State() *evidence.Snapshot {
 		return true
 	})
 	for _, k := range stuck {
-		s.Workers[k.Worker-1].Stuck, s.Workers[k.Worker-1].Stack = k.For, k.Stack
+		of := &s.Workers[k.Worker-1]
+		of.Stuck, of.Stack, of.Running = k.For, k.Stack, k.Running
 	}
+	s.Listeners = e.listenerStates()
 	return s
 }
 
 // listedFor is how old the last wakeup without progress may be for a stream to be listed as suspect.
 const listedFor = time.Second
 
-// suspect reports whether a rule may want to see the stream: an orphan, one with a deadline in the past, or
-// one that was lately charged with wakeups.
+// listedRow is how many deliveries without a call between them make a stream worth a look. Edge-triggered, a
+// descriptor is delivered about as often as its peer does something.
+const listedRow = 100
+
+// suspect reports whether a rule may want to see the stream: an orphan, one with a deadline in the past, one
+// that was lately charged with wakeups, one with a descriptor that is delivered again and again, or one that
+// could go on and is not due (rule 6 is broken).
 func (v *StreamView) suspect() bool {
 	a := v.Account
-	return v.Orphaned || v.overdue() || a.Consecutive > 1 && v.At.Sub(a.Last) < listedFor
+	return v.Orphaned || v.overdue() || a.Consecutive > 1 && v.At.Sub(a.Last) < listedFor ||
+		v.Ends[stream.Client].Row >= listedRow || v.Ends[stream.Server].Row >= listedRow ||
+		!v.Due && !v.Running && (v.Ends[stream.Client].couldGoOn() || v.Ends[stream.Server].couldGoOn())
+}
+
+// couldGoOn reports whether the end is ready for what the stream wants. The stream is due then.
+func (v *EndView) couldGoOn() bool {
+	return v.FD >= 0 && !v.ready.has(connecting) &&
+		(v.WantsRead && v.ready.has(readable) || v.WantsWrite && v.ready.has(writable))
 }
 
 // lateBy is how much later than its deadline a stream may run on a worker that is merely busy.
@@ -63,8 +78,10 @@ func (v *StreamView) State() evidence.Stream {
 		Request: channelState(v.Request), Response: channelState(v.Response),
 		ClientFD: v.Ends[stream.Client].FD, ServerFD: v.Ends[stream.Server].FD,
 		Calls: v.Account.Calls, NoProgress: evidence.Know(v.Account.Consecutive),
-		Cause: v.Account.Cause.String(), Runnable: v.Due || v.Deadline.Passed(v.At),
+		Cause: v.Account.Cause.String(), Runnable: v.Due || v.Running || v.Deadline.Passed(v.At),
 		Retries: v.Retries, Redispatched: v.Redispatched, History: v.History,
+		Requeued: evidence.Know(v.Requeued), Attempts: evidence.Know(v.Attempts),
+		ClientSide: v.Ends[stream.Client].state(), ServerSide: v.Ends[stream.Server].state(),
 	}
 	if v.Account.Since.IsSet() {
 		s.NoProgressSince = evidence.Know(v.Account.Since)
@@ -91,8 +108,24 @@ func (v *StreamView) State() evidence.Stream {
 func channelState(c stream.ChannelView) evidence.Channel {
 	return evidence.Channel{
 		InShut: c.In == stream.Shut, OutPending: c.Out == stream.Pending, OutShut: c.Out == stream.Shut,
-		Buffered: c.Buffered, Total: c.Total,
+		Buffered: c.Buffered, Total: c.Total, Written: evidence.Know(c.Written),
+		Full: evidence.Know(c.Full),
 	}
+}
+
+// state describes an end, if there is one.
+func (v *EndView) state() evidence.Observed[evidence.Side] {
+	if v.FD < 0 {
+		return evidence.Observed[evidence.Side]{}
+	}
+	return evidence.Know(evidence.Side{
+		Readable: v.ready.has(readable), Writable: v.ready.has(writable),
+		Connecting: v.ready.has(connecting), HungUp: v.ready.has(hungUp),
+		WantsRead: v.WantsRead, WantsWrite: v.WantsWrite,
+		Reads: uint64(v.Reads), Writes: uint64(v.Writes),
+		ReadsAgain: uint64(v.ReadsAgain), WritesAgain: uint64(v.WritesAgain),
+		Events: uint64(v.Events), Row: uint64(v.Row), Mask: evidence.EventMask(v.Mask),
+	})
 }
 
 // state describes a worker. When it does not give its lock, the last published summary speaks for it.
@@ -101,20 +134,33 @@ func (w *worker) state() evidence.Worker {
 	if !w.locked(func() { sum = w.summarize() }) {
 		sum = *w.published.Load()
 	}
+	s := &sum.stats
 	return evidence.Worker{
-		Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, Streams: sum.streams, RunQueue: sum.queue,
-		Waits: sum.stats.waits, Wakeups: sum.stats.wakeups, NoProgress: sum.stats.charged,
-		Late: sum.stats.late,
-		Read: sum.stats.read, Write: sum.stats.write,
+		Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, Streams: sum.streams,
+		RunQueue: sum.queue, Waits: s.waits, Wakeups: s.wakeups, NoProgress: s.charged, Late: s.late,
+		Read: s.read, Write: s.write,
+		ZeroTimeouts: evidence.Know(s.zero), NearestDeadline: evidence.Know(sum.next),
+		Events: evidence.Know(s.events), Stale: evidence.Know(s.stale),
+		Accepted: evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
 	}
 }
 
 func (w *worker) summarize() summary {
 	return summary{
-		at: w.now, streams: len(w.slots) - len(w.freeSlots), queue: len(w.queue), stats: w.stats,
+		at: w.now, next: w.nearestDeadline(), streams: len(w.slots) - len(w.freeSlots),
+		queue: len(w.queue), stats: w.stats,
 		buffers: w.buffers.count, bufferBytes: w.buffers.used, bufferPeak: w.buffers.peak,
 		bufferLimit: w.buffers.limit, buffersRefused: w.buffers.refused,
 	}
+}
+
+// nearestDeadline is that of the stream whose timer comes next, by the stream's own account.
+func (w *worker) nearestDeadline() ktime.Time {
+	if !w.timers.next().IsSet() {
+		return ktime.Never
+	}
+	deadline, _ := w.timers.entries[0].conn.stream.Deadline()
+	return deadline
 }
 
 // WorkerView is what "show info" and "show activity" say of one worker.

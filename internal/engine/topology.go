@@ -78,6 +78,10 @@ type listener struct {
 	conns    atomic.Int64
 	maxConn  int64 // 0 for none
 	accepted atomic.Uint64
+	// refused counts the calls of accept that failed, otherwise than with EAGAIN; failure is the latest error
+	// (sys.Errno).
+	refused atomic.Uint64
+	failure atomic.Uint64
 	// alerted is when (ktime.Time) the operator was last told of trouble with it.
 	alerted atomic.Int64
 }

@@ -40,10 +40,13 @@ type StreamView struct {
 	ResponseSize      int
 	Times             stream.Times
 	Account           stream.Account
+	Requeued          uint64 // wakeups that it asked for itself
+	Attempts          uint64 // connections to servers that were tried
 	Retries           int
 	Redispatched      bool
 	Orphaned          bool
 	Due               bool // to run in the worker's next turn
+	Running           bool // in its wakeup at this very moment
 	Ending            stream.Ending
 	// History is what the flight recorder has of a stream that is suspect, the oldest first.
 	History []evidence.Moment
@@ -53,9 +56,17 @@ type StreamView struct {
 type EndView struct {
 	FD            int // -1 when there is none
 	Reads, Writes uint32
-	Ready         string // letters: R readable, W writable, D drain, H hung up, C connecting
-	Generation    uint32
-	Events        uint32
+	// ReadsAgain and WritesAgain are those of them that returned EAGAIN.
+	ReadsAgain, WritesAgain uint32
+	Ready                   string // letters: R readable, W writable, D drain, H hung up, C connecting
+	Generation              uint32
+	Events                  uint32
+	// Row is the deliveries since the last call on the descriptor, Mask the latest delivery.
+	Row, Mask uint32
+	// WantsRead and WantsWrite are what the stream has use for.
+	WantsRead, WantsWrite bool
+
+	ready readiness
 }
 
 // Age is the time since the client was accepted.
@@ -79,8 +90,9 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		Frontend: c.frontend.config, Bind: c.listener.bind, Client: c.client,
 		ClientState: s.ClientState(), ServerState: s.ServerState(),
 		Request: s.Request(), Response: s.Response(), Times: s.Times(), Account: s.Account(),
+		Requeued: c.requeued, Attempts: c.attempts,
 		Retries: s.Retries(), Redispatched: s.Redispatched(), Orphaned: s.Orphaned(), Due: c.due,
-		Ending: s.Ending(),
+		Running: w.turnBegan.Load() != 0 && w.running.Load() == c.id, Ending: s.Ending(),
 	}
 	v.SideTimer, v.SideDeadline = s.SideTimer()
 	v.Deadline, v.Timer = s.Deadline()
@@ -92,11 +104,13 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 	}
 	for side := range c.ends {
 		end := &c.ends[side]
-		v.Ends[side] = EndView{FD: int(end.fd), Reads: end.reads, Writes: end.writes,
-			Ready: end.ready.String()}
+		v.Ends[side] = EndView{
+			FD: int(end.fd), Reads: end.reads, Writes: end.writes, ReadsAgain: end.readsAgain,
+			WritesAgain: end.writesAgain, Ready: end.ready.String(), ready: end.ready,
+			WantsRead: c.want.Has(readWant[side]), WantsWrite: c.want.Has(writeWant[side]),
+		}
 		if end.fd >= 0 {
-			v.Ends[side].Generation = w.descriptors[end.fd].generation
-			v.Ends[side].Events = w.descriptors[end.fd].events
+			v.Ends[side].registered(&w.descriptors[end.fd], end.reads+end.writes)
 		}
 	}
 	if fd := v.Ends[stream.Client].FD; fd >= 0 {
@@ -115,6 +129,14 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		v.History = w.historyOf(c)
 	}
 	return v
+}
+
+// registered enters what is known of the descriptor, on which so many calls were made.
+func (v *EndView) registered(d *descriptor, calls uint32) {
+	v.Generation, v.Events, v.Mask = d.generation, d.events, d.mask
+	if d.calls == calls {
+		v.Row = d.row
+	}
 }
 
 // streamsPerLock is how many slots are looked at while a worker's lock is held: a view takes two
@@ -182,12 +204,17 @@ type Stuck struct {
 	// At is when it last published a summary, Streams how many streams it had then.
 	At      ktime.Time
 	Streams int
+	// Running is the id of the stream that it is at, empty when it is at none.
+	Running string
 }
 
 func (w *worker) stuckView() Stuck {
 	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(), Stack: w.stack()}
 	if p := w.published.Load(); p != nil {
 		s.At, s.Streams = p.at, p.streams
+	}
+	if id := w.running.Load(); id != 0 {
+		s.Running = idString(id)
 	}
 	return s
 }

@@ -68,12 +68,15 @@ type worker struct {
 	// time when the worker does not give its lock.
 	turnBegan, waitBegan atomic.Int64
 	published            atomic.Pointer[summary]
+	// running is the stream that runs in the present turn, or ran last in it; 0 when none has yet.
+	running atomic.Uint64
 }
 
 // workerStats are the worker's own counters since the start: the ledger of level 0, free because they are
 // plain.
 type workerStats struct {
 	waits    evidence.Waits
+	zero     evidence.ZeroTimeouts
 	events   uint64 // events delivered
 	stale    uint64 // events of descriptors that were closed or reused in the meantime
 	blocked  time.Duration
@@ -84,6 +87,7 @@ type workerStats struct {
 	timers   uint64 // wakeups by timers
 	slots    uint64 // slots granted from a queue
 	accepted uint64
+	refused  uint64 // calls of accept that failed, otherwise than with EAGAIN
 	handed   uint64 // connections accepted here and handed to another worker
 	read     evidence.IO
 	write    evidence.IO
@@ -99,7 +103,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 		return nil, fmt.Errorf("creating the epoll set of worker %d: %w", index+1, err)
 	}
 	w := &worker{
-		engine: e, kernel: e.kernel, index: index, set: set, waker: -1,
+		engine: e, kernel: e.kernel, index: index, set: set, waker: -1, timeout: -1,
 		buffers: newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
 		random:  rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
 		flight:  newFlightRecorder(),
@@ -162,6 +166,7 @@ func (w *worker) step() {
 	w.mu.Lock()
 	w.now = w.kernel.Now()
 	w.turnBegan.Store(int64(w.now))
+	w.running.Store(0)
 	w.count(did)
 	if did.errno == 0 {
 		w.dispatch(w.events[:did.n])
@@ -174,6 +179,9 @@ func (w *worker) step() {
 	w.expireTimers()
 	w.runStreams()
 	w.timeout = w.nextTimeout()
+	if w.timeout == 0 {
+		w.explainZero()
+	}
 	w.publish()
 	w.turnBegan.Store(0)
 	w.endTurn()
@@ -258,6 +266,25 @@ func (w *worker) nextTimeout() int {
 	}
 	const longest = time.Hour
 	return int((min(left, longest) + time.Millisecond - 1) / time.Millisecond)
+}
+
+// explainZero enters into the ledger why the next wait has a timeout of zero. It looks at what nextTimeout
+// should have looked at, and knows nothing of how that came to its result.
+func (w *worker) explainZero() {
+	z, now := &w.stats.zero, w.kernel.Now()
+	next := ktime.Min(w.timers.next(), w.nextResume())
+	switch {
+	case len(w.queue) > 0:
+		z.RunQueue++
+	case next.Passed(now):
+		z.Deadline++
+	case next.IsSet() && (next.Sub(now) < time.Millisecond || !w.engine.stopping.Load()):
+		z.Ahead++
+	case w.engine.stopping.Load():
+		z.Flag++
+	default:
+		z.None++
+	}
 }
 
 // expireTimers makes every stream due whose deadline has passed.

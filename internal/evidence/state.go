@@ -48,6 +48,8 @@ type Snapshot struct {
 	// finding may be about. Claims that are about something else than what the kernel shows are not there.
 	Activity []Activity `json:"activity,omitempty"`
 	Claims   []Claim    `json:"claims,omitempty"`
+	// Listeners are the listening sockets, when the process describes them.
+	Listeners []Listener `json:"listeners,omitempty"`
 
 	// Unknown are sentences about what the process could not say.
 	Unknown []string `json:"unknown,omitempty"`
@@ -63,6 +65,17 @@ type Worker struct {
 	// RunQueue is the number of streams that are due now.
 	RunQueue int   `json:"run_queue"`
 	Waits    Waits `json:"waits"`
+	// ZeroTimeouts says why waits had a timeout of zero. NearestDeadline is when the worker's next timer
+	// passes by the streams' own account, Never when none is armed.
+	ZeroTimeouts    Observed[ZeroTimeouts] `json:"zero_timeout_reasons,omitzero"`
+	NearestDeadline Observed[ktime.Time]   `json:"nearest_deadline,omitzero"`
+	// Events counts deliveries, Stale those for a descriptor that the worker has closed or registered anew.
+	// Accepted counts the connections that it accepted, Refused the calls of accept that failed otherwise
+	// than with EAGAIN.
+	Events   Observed[uint64] `json:"events,omitzero"`
+	Stale    Observed[uint64] `json:"stale,omitzero"`
+	Accepted Observed[uint64] `json:"accepted,omitzero"`
+	Refused  Observed[uint64] `json:"accept_errors,omitzero"`
 	// Wakeups counts the wakeups of streams, NoProgress those that neither consumed their cause nor moved
 	// anything.
 	Wakeups    uint64 `json:"wakeups"`
@@ -76,6 +89,53 @@ type Worker struct {
 	// Stack is then where it is.
 	Stuck time.Duration `json:"stuck_ns,omitempty"`
 	Stack string        `json:"stack,omitempty"`
+	// Running is the id of the stream that a stuck worker is at, empty when it is at none.
+	Running string `json:"running,omitempty"`
+}
+
+// ZeroTimeouts counts the waits with a timeout of zero by the first of these reasons that held.
+type ZeroTimeouts struct {
+	// RunQueue: streams were due to run. Deadline: a timer of the worker had passed, or a rest of a listener
+	// was over.
+	RunQueue uint64 `json:"run_queue"`
+	Deadline uint64 `json:"deadline"`
+	// Ahead: the nearest deadline lay ahead, by less than the millisecond in which waits are measured or,
+	// when no flag was set, by any time.
+	Ahead uint64 `json:"deadline_ahead"`
+	// Flag: nothing was due, and the process was stopping. None: nothing was due.
+	Flag uint64 `json:"flag"`
+	None uint64 `json:"none"`
+}
+
+// Sub returns the counts since v, and false when v is not an earlier state of the same counts.
+func (z ZeroTimeouts) Sub(v ZeroTimeouts) (ZeroTimeouts, bool) {
+	if v.RunQueue > z.RunQueue || v.Deadline > z.Deadline || v.Ahead > z.Ahead || v.Flag > z.Flag ||
+		v.None > z.None {
+		return ZeroTimeouts{}, false
+	}
+	return ZeroTimeouts{
+		RunQueue: z.RunQueue - v.RunQueue, Deadline: z.Deadline - v.Deadline, Ahead: z.Ahead - v.Ahead,
+		Flag: z.Flag - v.Flag, None: z.None - v.None,
+	}, true
+}
+
+// Total is the number of waits of all reasons.
+func (z ZeroTimeouts) Total() uint64 { return z.RunQueue + z.Deadline + z.Ahead + z.Flag + z.None }
+
+// Listener is a listening socket as its process describes it.
+type Listener struct {
+	FD       int    `json:"fd"`
+	Address  string `json:"address"`
+	Frontend string `json:"frontend"`
+	// Armed is how many workers have it in their epoll set, Paused how many have taken it out for a while.
+	Armed  int `json:"armed"`
+	Paused int `json:"paused"`
+	// Limit names the limit that is reached and what it is, empty when none is.
+	Limit string `json:"limit,omitempty"`
+	// Refused counts the calls of accept that failed, otherwise than with EAGAIN, since the start; Error is
+	// the latest such error.
+	Refused uint64 `json:"accept_errors"`
+	Error   string `json:"error,omitempty"`
 }
 
 // Timer is one armed timer of a stream.
@@ -98,6 +158,34 @@ type Channel struct {
 	OutShut    bool   `json:"out_shut"`
 	Buffered   int    `json:"buffered"`
 	Total      uint64 `json:"total"`
+	// Written is the bytes written. Full is true exactly when there is no room to read into.
+	Written Observed[uint64] `json:"written,omitzero"`
+	Full    Observed[bool]   `json:"full,omitzero"`
+}
+
+// Side is what a process believes of the descriptor of one side of a stream, and what it did on it.
+type Side struct {
+	// Readable and Writable are what the process has noted from the events of the descriptor; it tries again
+	// only while they are set. Connecting is true until the outcome of a connect is known, HungUp when ERR or
+	// HUP was delivered and nobody has looked at it.
+	Readable   bool `json:"readable,omitempty"`
+	Writable   bool `json:"writable,omitempty"`
+	Connecting bool `json:"connecting,omitempty"`
+	HungUp     bool `json:"hung_up,omitempty"`
+	// WantsRead and WantsWrite are what the stream has use for.
+	WantsRead  bool `json:"wants_read,omitempty"`
+	WantsWrite bool `json:"wants_write,omitempty"`
+	// Reads and Writes count calls since the stream was accepted, on all descriptors that the side had;
+	// ReadsAgain and WritesAgain those that returned EAGAIN.
+	Reads       uint64 `json:"reads"`
+	Writes      uint64 `json:"writes"`
+	ReadsAgain  uint64 `json:"reads_eagain"`
+	WritesAgain uint64 `json:"writes_eagain"`
+	// Events counts deliveries since the descriptor was registered, Row those since the last call on it, and
+	// Mask is the latest.
+	Events uint64    `json:"events"`
+	Row    uint64    `json:"row"`
+	Mask   EventMask `json:"mask"`
 }
 
 // Stream is one proxied stream as its process describes it.
@@ -120,6 +208,10 @@ type Stream struct {
 	// ClientFD and ServerFD are -1 when there is none.
 	ClientFD int `json:"client_fd"`
 	ServerFD int `json:"server_fd"`
+	// ClientSide and ServerSide are not observed for a side without a descriptor, and of a process that does
+	// not say.
+	ClientSide Observed[Side] `json:"client_side,omitzero"`
+	ServerSide Observed[Side] `json:"server_side,omitzero"`
 	// Timers are the armed timers, none for a stream that waits for events only.
 	Timers []Timer `json:"timers,omitempty"`
 	// TimersUnknown is true exactly when there may be more timers than those that are listed.
@@ -133,7 +225,11 @@ type Stream struct {
 	Cause           string               `json:"cause,omitempty"`
 	// Runnable is true exactly when the stream is due to run at the moment of the snapshot.
 	Runnable bool `json:"runnable"`
-	Retries  int  `json:"retries"`
+	// Requeued counts the wakeups that the stream asked for itself, by being due again the moment it had run.
+	// Attempts counts the connections to servers that were tried.
+	Requeued Observed[uint64] `json:"requeued,omitzero"`
+	Attempts Observed[uint64] `json:"attempts,omitzero"`
+	Retries  int              `json:"retries"`
 	// Redispatched is true exactly when a retry went to another server.
 	Redispatched bool `json:"redispatched"`
 	// History is what its latest wakeups came to, the oldest first, as far back as its process remembers.
