@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/correlate"
-	"github.com/whyspin/whyspin/internal/diagnose"
 	"github.com/whyspin/whyspin/internal/report"
 )
 
@@ -19,41 +16,36 @@ const (
 	exitOther = 4 // anything else was found
 )
 
-const diagnoseUsage = targetUsage + " [--for 2s] [--json] [--without probes|state]"
+const diagnoseUsage = "[--json] [--anonymize] " + targetUsage + " [--for 2s] [--without probes|state]" +
+	" [--record FILE]\n       whyspin diagnose [--json] [--anonymize] --replay FILE"
 
 func runDiagnose(arguments []string) int {
 	set := flag.NewFlagSet("diagnose", flag.ContinueOnError)
 	a := newAim(set, 2*time.Second)
 	asJSON := set.Bool("json", false, "print one JSON object instead of text")
-	var without diagnose.Witness
-	set.Func("without", "leave out one `witness`: the probes, or the state of its streams",
-		func(text string) error {
-			without = diagnose.Witness(text)
-			if without != diagnose.Probes && without != diagnose.State {
-				return fmt.Errorf("it must be %s or %s", diagnose.Probes, diagnose.State)
-			}
-			return nil
-		})
-	o, code, ok := a.parse(diagnoseUsage, arguments)
+	k := newKeeping(set)
+	words, code, ok := interspersed(set, diagnoseUsage, arguments)
 	if !ok {
 		return code
 	}
-	o.Without = without
-	ctx, stop := interruptible()
-	defer stop()
-	d, err := diagnose.Run(ctx, o)
-	if errors.Is(err, context.Canceled) {
-		err = errInterrupted
+	if err := k.check(a, words); err != nil {
+		return complain("diagnose", err)
 	}
-	if err != nil {
-		return fail("diagnose", err)
+	c, code, ok := k.obtain(a, words)
+	if !ok {
+		return code
 	}
+	d := correlate.Correlate(c)
+	// First the report: a file that cannot be written must not cost the diagnosis.
 	write := report.Text
 	if *asJSON {
 		write = report.JSON
 	}
 	if err := write(os.Stdout, d); err != nil {
 		return fail("diagnose", fmt.Errorf("writing the report: %w", err))
+	}
+	if err := k.keep(c); err != nil {
+		return fail("diagnose", err)
 	}
 	return verdictCode(d.Verdict)
 }

@@ -34,7 +34,7 @@ func commands() []command {
 	return []command{
 		{"run", "-f FILE...", "the proxy in the foreground", runProxy},
 		{"check", "-f FILE...", "check a configuration: all errors at once", runCheck},
-		{"diagnose", "[TARGET] [--for 2s] [--json]",
+		{"diagnose", "[TARGET | --replay FILE] [--json]",
 			"say whether a process spins, why, and who is to blame", runDiagnose},
 		{"profile", "[TARGET] [--for 10s] [-o FILE]",
 			"a pprof file: where CPU time goes, and wakeups without progress", runProfile},

@@ -38,6 +38,11 @@ func (a *aim) parse(usage string, arguments []string) (o diagnose.Options, code 
 	if !ok {
 		return o, code, false
 	}
+	return a.find(names)
+}
+
+// find finds the process when the flags are parsed; names are the other words.
+func (a *aim) find(names []string) (o diagnose.Options, code int, ok bool) {
 	err := a.check(names)
 	if err != nil {
 		return o, complain(a.set.Name(), err), false
