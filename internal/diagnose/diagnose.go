@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/correlate"
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/probe"
 	"github.com/whyspin/whyspin/internal/target"
@@ -48,6 +49,15 @@ const (
 
 // ErrStopped is the error for a process that cannot run, so that nothing can be seen of it.
 var ErrStopped = errors.New("it is stopped and makes no calls, so nothing can be said of it")
+
+// Run makes one diagnosis of another process.
+func Run(ctx context.Context, o Options) (*correlate.Diagnosis, error) {
+	c, err := Collect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return correlate.Correlate(c), nil
+}
 
 // Collect gathers what a diagnosis of another process goes by: its state before and after a window, and what
 // the kernel saw of it in the window, with samples.
