@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -32,22 +33,35 @@ func (w *worker) listen(l *listener) sys.Errno {
 	return w.register(l.fd, descriptor{kind: kindListener, listener: l}, sys.EventIn|sys.EventExclusive)
 }
 
-// accept takes connections from a listener until there are no more or its share of the turn is used up.
+// accept acts on an event of a listener.
 func (w *worker) accept(l *listener) {
+	w.takeConnections(l)
+	w.settleListener(l)
+}
+
+// takeConnections takes connections from a listener until there are no more or its share of the turn is used
+// up.
+func (w *worker) takeConnections(l *listener) {
 	most := w.engine.options.Config.Global.MaxAccept
 	if most < 0 {
 		most = unlimitedAccepts
 	}
 	for range most {
 		if !w.engine.admit(l) {
-			w.pause(l, ktime.Never)
+			if !l.faults.Has(fault.AcceptNotPaused) {
+				w.pause(l, ktime.Never)
+			}
 			return
 		}
 		fd, peer, errno := w.kernel.Accept(l.fd)
 		if errno == 0 {
 			w.stats.accepted++
 			l.accepted.Add(1)
-			w.place(message{kind: messageAccepted, fd: fd, peer: peer, listener: l})
+			l.taken.Add(1)
+			w.place(message{
+				kind: messageAccepted, fd: fd, peer: peer, listener: l,
+				faults: w.engine.chooseFaults(w.random),
+			})
 			w.makeVisit()
 			continue
 		}
@@ -62,6 +76,7 @@ func (w *worker) accept(l *listener) {
 		switch errno {
 		case sys.ECONNABORTED, sys.EINTR, sys.EPERM:
 			// That one connection is gone; the next may be there.
+			l.taken.Add(1)
 		default:
 			// EMFILE, ENFILE, ENOBUFS, ENOMEM, or something not foreseen.
 			w.acceptTrouble(l, errno)
@@ -75,7 +90,9 @@ const alertEvery = 10 * time.Second
 
 // acceptTrouble rests a listener that cannot give a connection though there may be one.
 func (w *worker) acceptTrouble(l *listener, errno sys.Errno) {
-	w.pause(l, w.now.Add(acceptPause))
+	if !l.faults.Has(fault.AcceptNotPaused) {
+		w.pause(l, w.now.Add(acceptPause))
+	}
 	last := l.alerted.Load()
 	if last != 0 && w.now.Sub(ktime.Time(last)) < alertEvery ||
 		!l.alerted.CompareAndSwap(last, int64(w.now)) {
@@ -134,15 +151,19 @@ func (w *worker) place(m message) {
 		return
 	}
 	w.stats.handed++
+	if m.faults.Has(fault.RegisteredTwice) {
+		w.watchBefore(m.fd)
+	}
 	best.post(m)
 }
 
 // open makes a stream of an accepted connection.
-func (w *worker) open(fd int, peer sys.Address, l *listener) {
+func (w *worker) open(m message) {
+	fd, peer, l := m.fd, m.peer, m.listener
 	c := w.allocate()
 	c.frontend, c.listener, c.client = l.frontend, l, peer
 	c.backend = l.frontend.backend
-	c.faults = w.engine.chooseFaults(w.random)
+	c.faults = m.faults
 	c.stream = stream.New(l.frontend.policy, c.faults, w.now)
 	w.engine.count()
 	c.frontend.count()
@@ -162,6 +183,13 @@ func (w *worker) open(fd int, peer sys.Address, l *listener) {
 	}
 	w.logConnect(c)
 	w.enqueue(c, stream.CauseAccepted)
+}
+
+// watchBefore registers a connection that is about to be handed to another worker, as if it were this one's
+// until its first bytes come, and nobody takes the registration away.
+func (w *worker) watchBefore(fd int) {
+	// When it fails, there is no second registration.
+	_ = w.register(fd, descriptor{kind: kindHanded}, connectionEvents&^sys.EventEdge)
 }
 
 // pause takes a listener out of the worker's epoll set, until the moment or, for Never, until a limit is

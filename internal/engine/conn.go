@@ -182,6 +182,15 @@ func (w *worker) dropBuffer(c *conn, from stream.Side) {
 	}
 }
 
+// keepCopy makes a copy of a descriptor that is about to be closed, as for a log that asks for the addresses
+// of the connection later; and nobody closes it. So what close(2) closes is not the last descriptor, and it
+// does not remove the registration.
+func (w *worker) keepCopy(fd int) {
+	if again, errno := w.kernel.Duplicate(fd); errno == 0 {
+		w.copies = append(w.copies, again)
+	}
+}
+
 // closeEnd closes one side's descriptor, if there is one.
 func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 	end := &c.ends[side]
@@ -189,6 +198,9 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 		return
 	}
 	fd := int(end.fd)
+	if side == stream.Client && c.faults.Has(fault.ClosedWithoutRemoval) {
+		w.keepCopy(fd)
+	}
 	w.forget(fd)
 	*end = endpoint{fd: -1, tally: end.tally}
 	if reset {

@@ -15,6 +15,7 @@ const (
 	kindListener
 	kindClient // the client's connection of a stream
 	kindServer // the server's
+	kindHanded // a connection that was handed to another worker
 )
 
 // descriptor is a worker's entry for a descriptor that is in its epoll set.
@@ -63,15 +64,15 @@ func (w *worker) dispatch(events []sys.Event) {
 		data := e.Data()
 		fd := int(uint32(data))
 		if fd >= len(w.descriptors) || w.descriptors[fd].generation != uint32(data>>32) {
-			w.stats.stale++
+			w.stray(data)
 			continue
 		}
 		d := &w.descriptors[fd]
 		d.events++
 		d.mask = e.Events
 		switch d.kind {
-		case kindNone:
-			w.stats.stale++
+		case kindNone, kindHanded:
+			w.stray(data)
 		case kindWaker:
 			w.kernel.DrainWaker(w.waker)
 		case kindListener:

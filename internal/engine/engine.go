@@ -52,6 +52,7 @@ type Engine struct {
 	backends  []*backend
 	listeners []*listener
 	faults    []config.Fault
+	spoiled   fault.Set // the faults of the process as a whole
 
 	maxConn int64
 	started ktime.Time
@@ -120,7 +121,9 @@ func New(o Options) (*Engine, error) {
 	if err := e.build(o.Config, o.Resolve); err != nil {
 		return nil, err
 	}
-	if err := e.adopt(o.Listeners); err != nil {
+	random := rand.New(rand.NewPCG(o.Seed, MaxWorkers))
+	e.spoiled = e.chooseFaults(random)
+	if err := e.adopt(o.Listeners, random); err != nil {
 		return nil, err
 	}
 	bufferLimit := o.MaxConn * 2 * o.Config.Global.BufferSize / o.Workers
@@ -137,7 +140,7 @@ func New(o Options) (*Engine, error) {
 }
 
 // adopt makes the open listeners the engine's.
-func (e *Engine) adopt(open []Listener) error {
+func (e *Engine) adopt(open []Listener, random *rand.Rand) error {
 	for _, l := range open {
 		var front *frontend
 		for _, f := range e.frontends {
@@ -149,7 +152,8 @@ func (e *Engine) adopt(open []Listener) error {
 			return fmt.Errorf("listener %d belongs to no frontend", l.FD)
 		}
 		e.listeners = append(e.listeners, &listener{
-			fd: l.FD, frontend: front, bind: l.Bind, maxConn: int64(l.Bind.MaxConn),
+			fd: l.FD, index: len(e.listeners), frontend: front, bind: l.Bind,
+			maxConn: int64(l.Bind.MaxConn), faults: e.chooseFaults(random),
 		})
 	}
 	return nil
@@ -231,7 +235,7 @@ func (e *Engine) Stopped() bool { return e.stopped.Load() }
 // has counted it already.
 func (e *Engine) Streams() int { return int(min(e.conns.Load(), e.maxConn)) }
 
-// chooseFaults returns the faults of a new stream.
+// chooseFaults returns the faults of a new stream, of a listener, or of the process.
 func (e *Engine) chooseFaults(random *rand.Rand) fault.Set {
 	var set fault.Set
 	for _, f := range e.faults {

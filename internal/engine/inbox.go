@@ -3,6 +3,7 @@ package engine
 import (
 	"sync"
 
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -15,6 +16,7 @@ type message struct {
 	peer     sys.Address // accepted
 	listener *listener   // accepted, pause
 	until    ktime.Time  // pause
+	faults   fault.Set   // accepted
 	id       uint64      // slot, kill, slow: the stream
 	server   *server     // slot
 	killer   stream.Killer
@@ -61,8 +63,8 @@ func (w *worker) post(m message) {
 	}
 }
 
-// readInbox takes in the messages that were there when it began.
-func (w *worker) readInbox() {
+// readInbox takes in the messages that were there when it began. It reports whether there were any.
+func (w *worker) readInbox() bool {
 	b := &w.inbox
 	b.mu.Lock()
 	b.messages, b.reading = b.reading[:0], b.messages
@@ -72,13 +74,14 @@ func (w *worker) readInbox() {
 		w.receive(b.reading[i])
 		b.reading[i] = message{}
 	}
+	return len(b.reading) > 0
 }
 
 // receive acts on a message.
 func (w *worker) receive(m message) {
 	switch m.kind {
 	case messageAccepted:
-		w.open(m.fd, m.peer, m.listener)
+		w.open(m)
 	case messageSlot:
 		w.grant(m.id, m.server)
 	case messageKill:

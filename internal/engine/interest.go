@@ -15,13 +15,14 @@ import (
 
 // levelFaults are the faults that need a side's descriptor to be level-triggered.
 var levelFaults = [2]fault.Set{
-	stream.Client: fault.ReadInterestKept | fault.EOFForgotten | fault.ErrorIgnored,
+	stream.Client: fault.ReadInterestKept | fault.EOFForgotten | fault.ErrorIgnored |
+		fault.ClosedWithoutRemoval,
 	stream.Server: fault.WriteInterestKept,
 }
 
 // wakingFaults are the faults that make a stream change what its descriptors are watched for.
 const wakingFaults = fault.ReadInterestKept | fault.EOFForgotten | fault.ErrorIgnored |
-	fault.WriteInterestKept | fault.InterestRewritten
+	fault.WriteInterestKept | fault.InterestRewritten | fault.ClosedWithoutRemoval
 
 // watch returns the events to register a new descriptor for; first is what a level-triggered one needs until
 // the stream has run.

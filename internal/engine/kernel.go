@@ -41,6 +41,8 @@ type Sockets interface {
 	Read(fd int, p []byte) (n int, errno sys.Errno)
 	Write(fd int, p []byte) (n int, errno sys.Errno)
 	ShutdownWrite(fd int) sys.Errno
+	// Duplicate returns another descriptor for the same socket.
+	Duplicate(fd int) (int, sys.Errno)
 	Close(fd int) sys.Errno
 	CloseReset(fd int) sys.Errno
 	LocalAddress(fd int) sys.Address

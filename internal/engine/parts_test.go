@@ -165,14 +165,14 @@ func TestWaitsRoundUp(t *testing.T) {
 		{1, 1}, {time.Millisecond, 1}, {time.Millisecond + 1, 2}, {0, 0}, {-time.Second, 0},
 		{5 * time.Hour, int(time.Hour / time.Millisecond)},
 	} {
-		w := &worker{kernel: k}
+		w := &worker{kernel: k, engine: &Engine{}}
 		c := &conn{heapIndex: -1, deadline: k.Now().Add(tt.left)}
 		w.timers.update(c)
 		if got := w.nextTimeout(); got != tt.want {
 			t.Errorf("%v left: waits %d ms, should wait %d", tt.left, got, tt.want)
 		}
 	}
-	if got := (&worker{kernel: k}).nextTimeout(); got != -1 {
+	if got := (&worker{kernel: k, engine: &Engine{}}).nextTimeout(); got != -1 {
 		t.Errorf("without a timer waits %d ms, should wait without limit", got)
 	}
 }

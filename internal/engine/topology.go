@@ -8,6 +8,7 @@ import (
 
 	"github.com/whyspin/whyspin/internal/balance"
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -73,8 +74,10 @@ func (t *traffic) leave() { t.conns.Add(-1) }
 // listener is one listening descriptor, registered with every worker.
 type listener struct {
 	fd       int
+	index    int // among the engine's
 	frontend *frontend
 	bind     *config.Bind
+	faults   fault.Set
 	conns    atomic.Int64
 	maxConn  int64 // 0 for none
 	accepted atomic.Uint64
@@ -82,6 +85,8 @@ type listener struct {
 	// (sys.Errno).
 	refused atomic.Uint64
 	failure atomic.Uint64
+	// taken counts what left the backlog, connections that were gone when they were accepted included.
+	taken atomic.Uint64
 	// alerted is when (ktime.Time) the operator was last told of trouble with it.
 	alerted atomic.Int64
 }

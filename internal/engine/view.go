@@ -223,7 +223,7 @@ func (w *worker) stuckView() Stuck {
 type DescriptorView struct {
 	FD     int
 	Worker int
-	// Kind is "waker", "listener", "client" or "server".
+	// Kind is "waker", "listener", "client", "server", or "handed over" to another worker.
 	Kind       string
 	Generation uint32
 	Events     uint32
@@ -248,7 +248,7 @@ type DescriptorView struct {
 	Conns        int
 }
 
-var kindNames = [...]string{"none", "waker", "listener", "client", "server"}
+var kindNames = [...]string{"none", "waker", "listener", "client", "server", "handed over"}
 
 // Descriptors calls f with every registered descriptor and every paused listener of the numbers from first to
 // last, in chunks.

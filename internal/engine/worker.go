@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -57,8 +58,12 @@ type worker struct {
 	pausedAt    []pausedListener
 	deaf        bool // has let go of the listeners for good
 	random      *rand.Rand
-	timeout     int  // of the next wait, in milliseconds
-	busy        bool // the last wait brought events
+	listeners   []listenerAccount   // by the listener's index
+	strays      map[uint64]*account // by the epoll data of the registration
+	restless    account             // the worker's own: turns that did nothing, without sleep
+	copies      []int               // of descriptors, which nobody closes
+	timeout     int                 // of the next wait, in milliseconds
+	busy        bool                // the last wait brought events
 
 	inbox  inbox
 	stats  workerStats
@@ -104,9 +109,10 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 	}
 	w := &worker{
 		engine: e, kernel: e.kernel, index: index, set: set, waker: -1, timeout: -1,
-		buffers: newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
-		random:  rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
-		flight:  newFlightRecorder(),
+		buffers:   newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
+		random:    rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
+		flight:    newFlightRecorder(),
+		listeners: make([]listenerAccount, len(e.listeners)), strays: map[uint64]*account{},
 	}
 	if w.waker, err = e.kernel.NewWaker(); err != nil {
 		w.close()
@@ -141,6 +147,9 @@ func (w *worker) close() {
 		}
 	}
 	w.slots = nil
+	for _, fd := range w.copies {
+		w.kernel.Close(fd)
+	}
 	if w.waker >= 0 {
 		w.kernel.Close(w.waker)
 	}
@@ -171,13 +180,15 @@ func (w *worker) step() {
 	if did.errno == 0 {
 		w.dispatch(w.events[:did.n])
 	}
-	w.readInbox()
+	runs := w.stats.wakeups
+	worked := w.readInbox()
 	if w.engine.stopping.Load() {
 		w.letGo()
 	}
 	w.resumeListeners()
 	w.expireTimers()
 	w.runStreams()
+	w.settleTurn(did, worked || w.stats.wakeups != runs)
 	w.timeout = w.nextTimeout()
 	if w.timeout == 0 {
 		w.explainZero()
@@ -254,6 +265,9 @@ func (w *worker) count(did waited) {
 // early.
 func (w *worker) nextTimeout() int {
 	if len(w.queue) > 0 {
+		return 0
+	}
+	if w.engine.stopping.Load() && (!w.deaf || w.engine.spoiled.Has(fault.NeverSleeps)) {
 		return 0
 	}
 	next := ktime.Min(w.timers.next(), w.nextResume())

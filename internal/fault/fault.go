@@ -42,6 +42,9 @@ const (
 	// has failed with EAGAIN. Reads come to that after urgent data, on unix sockets, and when a buffer was
 	// filled to the last byte.
 	ReadyAfterEAGAIN
+	// NeverSleeps (class T7) weakens the condition for a wait without sleep (engine.nextTimeout): during a
+	// soft stop a worker does not sleep before it has let go of the listeners, and with the fault not after
+	// that either. It is chosen for the whole process. No stream is to blame.
 	NeverSleeps
 	// EdgeForgotten (class S1) weakens a condition of worker.read: a read that filled the buffer counts as
 	// one that has emptied the socket, like a short one. What is left is read when the peer sends more, and
@@ -62,8 +65,18 @@ const (
 	// (engine.connectionEvent): they are found only by reading or writing, and a client that has sent its end
 	// is not read from. The client's descriptor is level-triggered.
 	ErrorIgnored
+	// AcceptNotPaused (class F5) omits to pause a listener when a limit of connections is reached, and when
+	// there is no descriptor or memory for a connection (engine.takeConnections, acceptTrouble). Listeners are
+	// level-triggered anyhow. It is chosen per listener.
 	AcceptNotPaused
+	// ClosedWithoutRemoval (class F6) omits two actions at the end of a client's connection (engine.closeEnd):
+	// to close the copy of the descriptor that was made for the log, and to remove the descriptor from the
+	// epoll set before it is closed. The client's descriptor is level-triggered. What spins outlives the
+	// stream.
 	ClosedWithoutRemoval
+	// RegisteredTwice (class F7) omits to remove a client's connection from the epoll set of the worker that
+	// accepted it when it is handed to another (engine.place). That second registration is level-triggered,
+	// and the worker may not act upon its events.
 	RegisteredTwice
 	// InterestRewritten (class F8) weakens the check whether what a client's connection is watched for has
 	// changed (engine.updateInterest): it is written after every wakeup, and each time the kernel delivers

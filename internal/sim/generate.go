@@ -43,6 +43,9 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	for range m.oneOf(0, 0, 1, 3) {
 		s.Kills = append(s.Kills, Kill{1 + m.IntN(len(s.Clients)), m.delay()})
 	}
+	if m.IntN(8) == 0 {
+		s.Stop = time.Duration(1+m.IntN(400)) * time.Millisecond
+	}
 	return s
 }
 

@@ -18,7 +18,11 @@ func TestFaultsBreakTheirRule(t *testing.T) {
 		{fault.ReadInterestKept, "rule 3"},
 		{fault.EOFForgotten, "rule 3"},
 		{fault.ErrorIgnored, "rule 3"},
+		{fault.AcceptNotPaused, "rule 3"},
+		{fault.ClosedWithoutRemoval, "rule 3"},
+		{fault.RegisteredTwice, "rule 3"},
 		{fault.InterestRewritten, "rule 3"},
+		{fault.NeverSleeps, "rule 3"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.fault.String(), func(t *testing.T) {

@@ -68,6 +68,11 @@ func (w *World) newClient(i int) {
 	}
 	w.peers = append(w.peers, p)
 	w.after(script.At, func() {
+		if w.listen.closed {
+			w.tell("%s: is refused", p.name)
+			p.over, p.gone = true, true
+			return
+		}
 		p.socket = &socket{world: w, peer: p, state: established, urgent: -1}
 		w.listen.backlog = append(w.listen.backlog, p.socket)
 		w.tell("%s: connects", p.name)

@@ -57,7 +57,7 @@ const maxTurns = 200_000
 
 // restless is how many turns in a row, without anything else happening in the world, make a spin: many
 // times what the work of all streams takes.
-const restless = 2_000
+const restless = 5_000
 
 // run is a scenario in progress.
 type run struct {
@@ -70,6 +70,7 @@ type run struct {
 	base    int   // descriptors that are open without any stream
 	kills   []int // orders of the operator that are due
 	killing []killing
+	stop    bool // a soft stop is due
 }
 
 // killing is an order of the operator that was given.
@@ -107,6 +108,9 @@ func Run(s *Scenario, o Options) *Result {
 	for _, k := range s.Kills {
 		// The control plane acts between two turns, whatever the world is doing.
 		w.after(k.At, func() { r.kills = append(r.kills, k.Client) })
+	}
+	if s.Stop > 0 {
+		w.after(s.Stop, func() { r.stop = true })
 	}
 	r.play()
 	r.finish(s)
@@ -239,6 +243,11 @@ func (r *run) play() {
 			r.kill(client)
 		}
 		r.kills = r.kills[:0]
+		if r.stop {
+			r.stop = false
+			r.tell("operator: soft stop")
+			r.engine.StopListening()
+		}
 		if v := r.runnable(); v != nil {
 			happenings := w.sequence
 			r.advance(v)

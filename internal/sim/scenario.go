@@ -38,6 +38,8 @@ type Scenario struct {
 	Servers  []ServerScript
 	Clients  []ClientScript
 	Kills    []Kill
+	// Stop is when a soft stop begins, 0 for never.
+	Stop time.Duration
 }
 
 // Timeouts are those of the configuration, 0 for none.
@@ -175,6 +177,9 @@ func (s *Scenario) String() string {
 	for _, k := range s.Kills {
 		line("kill %d %v", k.Client, k.At)
 	}
+	if s.Stop > 0 {
+		line("stop %v", s.Stop)
+	}
 	return b.String()
 }
 
@@ -273,6 +278,10 @@ func (s *Scenario) parseLine(line string) error {
 		return nil
 	case "timeout", "noise":
 		return s.parseNamed(words[0], arg(1), arg(2))
+	case "stop":
+		d, err := time.ParseDuration(arg(1))
+		s.Stop = d
+		return err
 	case "fault":
 		f, err := fault.Parse(arg(1))
 		s.Fault |= f

@@ -316,6 +316,9 @@ func (w *World) Close(fd int) sys.Errno {
 	if s := f.socket; s != nil && !w.copied(fd) {
 		w.drop(s, len(s.receive) > 0)
 	}
+	if f.listener != nil {
+		f.listener.close()
+	}
 	w.close(fd, f)
 	return 0
 }

@@ -96,6 +96,18 @@ type waker struct {
 type listener struct {
 	backlog   []*socket
 	interests []*interest
+	closed    bool
+}
+
+// close resets whoever waits in the backlog; who comes later is refused.
+func (l *listener) close() {
+	l.closed = true
+	for _, s := range l.backlog {
+		s.world.tell("%s: is reset in the backlog", s.peer.name)
+		s.state = closed
+		s.peer.over, s.peer.gone = true, true
+	}
+	l.backlog = nil
 }
 
 // server is a server of the scenario and the attempts it has seen.

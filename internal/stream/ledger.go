@@ -111,19 +111,19 @@ func (s *Stream) Settle(now ktime.Time, again, untouched bool) (suspect bool) {
 	l.charged++
 	l.consecutive++
 	l.last = now
-	if l.suspect || !l.overBudget(now) {
+	if l.suspect || !OverBudget(l.consecutive, now.Sub(l.since)) {
 		return false
 	}
 	l.suspect = true
 	return true
 }
 
-func (l *Ledger) overBudget(now ktime.Time) bool {
-	over := now.Sub(l.since)
-	if l.consecutive >= slowBudget && over >= slowBudgetOver {
+// OverBudget reports whether a row of that many wakeups without progress, over so long a time, is suspect.
+func OverBudget(consecutive uint64, over time.Duration) bool {
+	if consecutive >= slowBudget && over >= slowBudgetOver {
 		return true
 	}
-	return l.consecutive >= fastBudget && over <= fastBudgetWithin
+	return consecutive >= fastBudget && over <= fastBudgetWithin
 }
 
 // Account is what the ledger says about a stream.

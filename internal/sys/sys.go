@@ -155,7 +155,17 @@ func (Linux) ShutdownWrite(fd int) Errno {
 	return errno
 }
 
-// Close closes a descriptor. It leaves every epoll set by that, since it is never duplicated.
+// Duplicate returns another descriptor for the same socket. As long as one is open, the other's registrations
+// stay in their epoll sets, though it is closed.
+func (Linux) Duplicate(fd int) (int, Errno) {
+	again, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(again), 0
+}
+
+// Close closes a descriptor. It leaves every epoll set by that, unless it was duplicated.
 func (Linux) Close(fd int) Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 	return errno
