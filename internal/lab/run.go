@@ -168,7 +168,7 @@ func (u usage) String() string {
 	if u.waits.Total() == 0 {
 		return fmt.Sprintf("CPU %5.1f %%", 100*u.cpu)
 	}
-	return fmt.Sprintf("CPU %5.1f %%; a second: %.0f waits, %.0f of them with timeout 0, %.0f reads and writes",
+	return fmt.Sprintf("CPU %5.1f %%; a second: %.0f waits, %.0f with timeout 0, %.0f reads and writes",
 		100*u.cpu, float64(u.waits.Total())/seconds, float64(u.waits.Timeout(0))/seconds,
 		float64(u.calls)/seconds)
 }

@@ -128,7 +128,7 @@ func (s *stage) close() {
 	}
 }
 
-// serve starts a server of the case whose connections are handled by a function, for as long as the traffic lasts.
+// serve starts a server of the case whose connections are handled by a function. It ends with the traffic.
 func (s *stage) serve(handle func(net.Conn)) (*server, error) {
 	v, err := startServer(handle)
 	if err == nil {

@@ -1,6 +1,6 @@
 // Command catalogue runs every case of the lab on real sockets several times and judges the verdicts that
-// come about in three ways: by the proxy's own ledger alone, by the probes in the kernel alone, and by both. It
-// prints a confusion matrix for each way, what could not be told apart without the state, and every wrong
+// come about in three ways: by the proxy's own ledger alone, by the probes in the kernel alone, and by both.
+// It prints a confusion matrix for each way, what could not be told apart without the state, and every wrong
 // verdict.
 //
 //	go run ./tools/catalogue [-program FILE] [-runs N] [-window D] [CASE...]
