@@ -249,14 +249,9 @@ type epollSet struct {
 	registrations int
 	// direct is true exactly when the low 32 bits of every registration's data are its descriptor.
 	direct bool
-	// wakeup is true exactly when a descriptor that a program wakes itself up with, an eventfd or a pipe,
-	// is registered with what looks like the address of a variable. The Go runtime does so: netpollinit
-	// in src/runtime/netpoll_epoll.go registers an eventfd, before Go 1.22 a pipe.
-	wakeup bool
+	// wakeups are those registrations that have the form of the one that the Go runtime makes.
+	wakeups []wakeup
 }
-
-// firstAddress is below every variable of a program: sysctl vm.mmap_min_addr, 64 KiB by default.
-const firstAddress = 64 << 10
 
 // epollSets describes the epoll sets by descriptor.
 func (t *fileTable) epollSets() map[int]*epollSet {
@@ -274,11 +269,9 @@ func (t *fileTable) epollSets() map[int]*epollSet {
 		isDirect := uint32(r.Data) == r.Fd
 		s.direct = isDirect && (s.direct || s.registrations == 0)
 		s.registrations++
-		if isDirect || r.Data%8 != 0 || r.Data < firstAddress {
-			continue
+		if t.maybeRuntimes(r) {
+			s.wakeups = append(s.wakeups, wakeup{r.Fd, r.Data})
 		}
-		f := t.find(int(int32(r.FoundFd)))
-		s.wakeup = s.wakeup || f != nil && (f.is(filesFileKindFILE_PIPE) || f.anonymousName() == "eventfd")
 	}
 	return sets
 }

@@ -276,59 +276,6 @@ func TestDirectSetsAreFound(t *testing.T) {
 	}
 }
 
-// TestRuntimeSetIsToldApart finds the Go runtime's epoll set in this process, beside one that is declared.
-func TestRuntimeSetIsToldApart(t *testing.T) {
-	set, err := syscall.EpollCreate1(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Close(set) }()
-	other, err := syscall.EpollCreate1(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Close(other) }()
-	p := load(t, Options{PID: os.Getpid()})
-	p.DeclareDirect(set)
-	r, err := p.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []int{set, other} {
-		if _, err := syscall.EpollWait(s, make([]syscall.EpollEvent, 1), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "the runtime to wait for a timer", func() bool {
-		return slices.ContainsFunc(p.counter.waitSets, func(s syscallWaitSet) bool {
-			fd := int(uint32(s.Key))
-			return s.Key != 0 && fd != set && fd != other
-		})
-	})
-	w, err := r.End()
-	if err != nil {
-		t.Fatal(err)
-	}
-	owners := map[int]evidence.Owner{}
-	runtimes := 0
-	for _, thread := range w.Threads {
-		for _, s := range thread.Sets {
-			owners[s.FD] = s.Owner
-		}
-	}
-	for _, owner := range owners {
-		if owner == evidence.OwnerRuntime {
-			runtimes++
-		}
-	}
-	if owners[set] != evidence.OwnerWorker || owners[other] != evidence.OwnerUnknown {
-		t.Errorf("the declared set is %v, the other %v; want worker and unknown", owners[set], owners[other])
-	}
-	if runtimes != 1 {
-		t.Errorf("%d sets are the runtime's, want 1: %v", runtimes, owners)
-	}
-}
-
 // TestCountsWithoutALook ends a window without looking at what is open.
 func TestCountsWithoutALook(t *testing.T) {
 	s := startScript(t)

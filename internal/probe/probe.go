@@ -6,7 +6,6 @@
 package probe
 
 import (
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
@@ -62,9 +61,9 @@ var ErrRecording = errors.New("a window is being recorded")
 // hangs on it: the library closes links, maps and programs that the garbage collector finds unused. Its
 // methods may be called by any goroutine.
 type Probe struct {
-	pid  int
-	tgid uint32 // in the machine's own pid namespace
-	isGo evidence.Observed[bool]
+	pid     int
+	tgid    uint32 // in the machine's own pid namespace
+	runtime goProgram
 	// procOnly makes the descriptors come from /proc though the iterator loaded; for tests.
 	procOnly bool
 
@@ -109,7 +108,7 @@ func Load(o Options) (*Probe, error) {
 	if threads != nil {
 		threads = &HookError{Doing: opening, Hook: "/proc", Reason: threads.Error(), cause: threads}
 	}
-	p.isGo = isGoProgram(o.PID)
+	p.runtime = openGoProgram(o.PID)
 
 	cache := btf.NewCache() // shared, so that the kernel's types are decoded once
 	var resets, outgoing, files error
@@ -307,22 +306,6 @@ func descriptorLimit(pid int) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("reading the descriptor limit of process %d: there is none", pid)
-}
-
-// isGoProgram tells whether a process is a Go program, whose runtime has an epoll set of its own. Not
-// observed when its executable may not be read.
-func isGoProgram(pid int) evidence.Observed[bool] {
-	directory, err := target.Directory(pid)
-	if err != nil {
-		return evidence.Observed[bool]{}
-	}
-	file, err := os.Open(filepath.Join(directory, "exe"))
-	if err != nil {
-		return evidence.Observed[bool]{}
-	}
-	defer func() { _ = file.Close() }()
-	_, err = buildinfo.Read(file)
-	return evidence.Know(err == nil)
 }
 
 // DeclareDirect says of epoll sets of the process that their data hold the descriptor in the low 32 bits.

@@ -205,7 +205,7 @@ func (b *builder) owner(fd int) evidence.Owner {
 	if b.p.direct[fd] {
 		return evidence.OwnerWorker
 	}
-	if set := b.p.sets[fd]; set != nil && set.wakeup && b.p.isGo.Or(false) {
+	if set := b.p.sets[fd]; set != nil && b.p.runtime.owns(set) {
 		return evidence.OwnerRuntime
 	}
 	return evidence.OwnerUnknown
