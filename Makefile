@@ -13,7 +13,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue recordings bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,11 @@ probecost: build ## what each level of the probes costs, beside strace, perf tra
 	@tools/packages $(COST_PACKAGES)
 	@$(GO) build -o bin/probecost ./tools/probecost
 	@bin/probecost
+
+recordings: build ## make recordings [SCENE=name]: testdata/recording from live processes, and its golden reports
+	@$(GO) build -o bin/ ./tools/spinlab ./tools/recordings
+	@bin/recordings $(if $(SCENE),-scene $(SCENE))
+	$(GO) test ./internal/recording -run Goldens -update
 
 demo: build ## the founding case from end to end: bring it back, name it, heal it
 	@bin/whyspin demo

@@ -98,6 +98,10 @@ func (k *keeping) keep(c *evidence.Case) error {
 		MadeBy: version, Kernel: kernelRelease(), At: time.Now().UTC().Truncate(time.Second),
 		Anonymized: *k.anonymize, Case: c,
 	}
+	if *k.anonymize {
+		// What follows the number tells who built it.
+		r.Kernel, _, _ = strings.Cut(r.Kernel, "-")
+	}
 	return writeWhole(*k.record, func(w io.Writer) error { return recording.Write(w, r) })
 }
 
