@@ -259,10 +259,47 @@ func TestShowFinding(t *testing.T) {
 	}
 }
 
+// TestFindingsExplainSuspicions: only one about the same stream, listener or descriptor does.
+func TestFindingsExplainSuspicions(t *testing.T) {
+	stream := correlate.Finding{Class: correlate.T3, Stream: &evidence.Stream{ID: "0x1"}}
+	listener := correlate.Finding{Class: correlate.F5, Listener: &correlate.Listener{Number: 7}}
+	descriptor := correlate.Finding{Class: correlate.F6, FD: &correlate.Descriptor{Number: 8}}
+	leak := correlate.Finding{Class: correlate.T3i, Idle: true}
+	for _, tt := range []struct {
+		suspicion engine.Suspicion
+		by        []correlate.Finding
+		not       []correlate.Finding
+	}{
+		{engine.Suspicion{Stream: "0x1", FD: -1}, []correlate.Finding{stream},
+			[]correlate.Finding{orphan(2), listener, descriptor, leak}},
+		{engine.Suspicion{FD: 7, Listener: "smtp"}, []correlate.Finding{listener},
+			[]correlate.Finding{stream, descriptor, leak}},
+		{engine.Suspicion{FD: 8}, []correlate.Finding{descriptor},
+			[]correlate.Finding{stream, listener, leak}},
+		{engine.Suspicion{FD: -1}, []correlate.Finding{stream, listener, descriptor},
+			[]correlate.Finding{leak}},
+	} {
+		for _, f := range tt.by {
+			if !explains(&f, &tt.suspicion) {
+				t.Errorf("%s is not explained by %s", tt.suspicion.Subject(), f.Class)
+			}
+		}
+		for _, f := range tt.not {
+			if explains(&f, &tt.suspicion) {
+				t.Errorf("%s is explained by %s", tt.suspicion.Subject(), f.Class)
+			}
+		}
+	}
+	other := correlate.Finding{Class: correlate.F5, Listener: &correlate.Listener{Number: 9}}
+	if keyOf(&stream) == keyOf(&leak) || keyOf(&listener) == keyOf(&other) {
+		t.Error("two findings are taken for one")
+	}
+}
+
 // TestSuspicionIsNotDropped: a stream that still makes wakeups without progress has not recovered.
 func TestSuspicionIsNotDropped(t *testing.T) {
 	s := supervise(t)
-	v := engine.Suspicion{Stream: "0x1", Wakeups: 1000}
+	v := &engine.Suspicion{Stream: "0x1", FD: -1, Wakeups: 1000}
 	now := &evidence.Snapshot{
 		Streams: []evidence.Stream{{ID: "0x1", NoProgress: evidence.Know[uint64](1200)}},
 	}

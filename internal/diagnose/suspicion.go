@@ -43,18 +43,36 @@ func (b *logBudget) take(now ktime.Time) (may, over bool) {
 	return b.spent <= loggedAtOnce, b.spent == loggedAtOnce+1
 }
 
-// findingKey tells one finding from another.
+// findingKey tells one finding from another: by its class and who is to blame.
 type findingKey struct {
-	class  correlate.Class
-	stream string
+	class        correlate.Class
+	stream       string
+	fd, listener int
+	destination  string
 }
 
 func keyOf(f *correlate.Finding) findingKey {
-	k := findingKey{class: f.Class}
-	if f.Stream != nil {
+	k := findingKey{class: f.Class, fd: -1, listener: -1, destination: f.Destination}
+	switch {
+	case f.Stream != nil:
 		k.stream = f.Stream.ID
+	case f.Listener != nil:
+		k.listener = f.Listener.Number
+	case f.FD != nil:
+		k.fd = f.FD.Number
 	}
 	return k
+}
+
+// explains reports whether a finding says why there was a suspicion.
+func explains(f *correlate.Finding, v *engine.Suspicion) bool {
+	switch {
+	case v.Stream != "":
+		return f.Stream != nil && f.Stream.ID == v.Stream
+	case v.FD >= 0:
+		return f.Listener != nil && f.Listener.Number == v.FD || f.FD != nil && f.FD.Number == v.FD
+	}
+	return f.Spins()
 }
 
 // suspect diagnoses the proxy because of a suspicion, and those that came with it.
@@ -71,23 +89,32 @@ func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
 		d := correlate.Correlate(c)
 		s.report(d.Findings)
 		pending = slices.DeleteFunc(pending, func(v engine.Suspicion) bool {
-			return slices.ContainsFunc(d.Findings, func(f correlate.Finding) bool {
-				return f.Stream != nil && f.Stream.ID == v.Stream
+			explained := slices.ContainsFunc(d.Findings, func(f correlate.Finding) bool {
+				return explains(&f, &v)
 			})
+			return explained || s.recovered(c.After, &v)
 		})
-		pending = slices.DeleteFunc(pending, func(v engine.Suspicion) bool { return s.recovered(c.After, v) })
 		if len(pending) == 0 {
 			return
 		}
 	}
-	for _, v := range pending {
-		s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s) and still makes some, too few to call it"+
-			" a spin: see \"show spin\"", v.Subject(), v.Wakeups, v.Cause))
+	for i := range pending {
+		v := &pending[i]
+		now := "; no finding explains it"
+		if v.Stream != "" {
+			now = " and still makes some, too few to call it a spin"
+		}
+		s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s)%s: see \"show spin\"", v.Subject(),
+			v.Wakeups, v.Cause, now))
 	}
 }
 
-// recovered reports whether a suspect stream has ended or makes progress again, and says so in the log.
-func (s *Supervisor) recovered(now *evidence.Snapshot, v engine.Suspicion) bool {
+// recovered reports whether a suspect stream has ended or makes progress again, and says so in the log. Of
+// other suspects that is not known.
+func (s *Supervisor) recovered(now *evidence.Snapshot, v *engine.Suspicion) bool {
+	if v.Stream == "" {
+		return false
+	}
 	at := slices.IndexFunc(now.Streams, func(t evidence.Stream) bool { return t.ID == v.Stream })
 	if at >= 0 && now.Streams[at].NoProgress.Or(1) > 0 {
 		return false

@@ -50,8 +50,8 @@ type listenerAccount struct {
 	taken uint64 // what all workers had taken from it by then
 }
 
-// settleListener closes the account of an event of a listener. There was progress if anybody took a connection
-// from it since the last one, and the event has been dealt with if the listener is paused.
+// settleListener closes the account of an event of a listener. There was progress if anybody took a
+// connection from it since the last one, and the event has been dealt with if the listener is paused.
 func (w *worker) settleListener(l *listener) {
 	a := &w.listeners[l.index]
 	taken := l.taken.Load()
@@ -90,8 +90,8 @@ func (w *worker) stray(data uint64) {
 	}
 }
 
-// settleTurn charges the worker for a turn that did nothing though it had asked not to sleep before it. The row
-// lasts until it asks to sleep: work that comes in between is no reason for the turns without.
+// settleTurn charges the worker for a turn that did nothing though it had asked not to sleep before it. The
+// row lasts until it asks to sleep: work that comes in between is no reason for the turns without.
 func (w *worker) settleTurn(did waited, worked bool) {
 	if did.timeout != 0 {
 		w.restless.settle()

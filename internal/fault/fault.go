@@ -66,13 +66,13 @@ const (
 	// is not read from. The client's descriptor is level-triggered.
 	ErrorIgnored
 	// AcceptNotPaused (class F5) omits to pause a listener when a limit of connections is reached, and when
-	// there is no descriptor or memory for a connection (engine.takeConnections, acceptTrouble). Listeners are
-	// level-triggered anyhow. It is chosen per listener.
+	// there is no descriptor or memory for a connection (engine.takeConnections, acceptTrouble). Listeners
+	// are level-triggered anyhow. It is chosen per listener.
 	AcceptNotPaused
-	// ClosedWithoutRemoval (class F6) omits two actions at the end of a client's connection (engine.closeEnd):
-	// to close the copy of the descriptor that was made for the log, and to remove the descriptor from the
-	// epoll set before it is closed. The client's descriptor is level-triggered. What spins outlives the
-	// stream.
+	// ClosedWithoutRemoval (class F6) omits two actions at the end of a client's connection
+	// (engine.closeEnd): to close the copy of the descriptor that was made for the log, and to remove the
+	// descriptor from the epoll set before it is closed. The client's descriptor is level-triggered. What
+	// spins outlives the stream.
 	ClosedWithoutRemoval
 	// RegisteredTwice (class F7) omits to remove a client's connection from the epoll set of the worker that
 	// accepted it when it is handed to another (engine.place). That second registration is level-triggered,
