@@ -207,6 +207,9 @@ func (w *worker) connect(c *conn) bool {
 
 // canMove reports whether the stream could move bytes, or has to take note of something, right now.
 func (w *worker) canMove(c *conn) bool {
+	if c.faults.Has(fault.WakesItself) && c.stream.ShutPending() {
+		return true
+	}
 	for side := range c.ends {
 		end := &c.ends[side]
 		if end.ready.has(connectResult) || end.ready.has(hungUp) && c.stream.InShut(stream.Side(side)) {
@@ -218,9 +221,6 @@ func (w *worker) canMove(c *conn) bool {
 		reads, writes := c.want.Has(readWant[side]), c.want.Has(writeWant[side])
 		if c.faults.Has(fault.WritesToFull) {
 			reads = !c.stream.InShut(stream.Side(side))
-		}
-		if c.faults.Has(fault.WakesItself) && writes && c.stream.ShutPending(stream.Side(side)) {
-			return true
 		}
 		if end.ready.has(readable) && reads || end.ready.has(writable) && writes {
 			return true

@@ -33,7 +33,8 @@ const (
 	// finds nothing expired, and is woken again.
 	DeadlineTruncated
 	// WakesItself (class T4) weakens worker.canMove: a shutdown that waits for the buffer to drain makes
-	// the stream run again at once, whether or not its peer takes bytes.
+	// the stream run again at once, whether or not anybody takes the bytes: the server may not be reached
+	// yet, or not read.
 	WakesItself
 	// WritesToFull (class T5) weakens worker.canMove: what sends is a reason to run again though the buffer
 	// that it would be read into is full, until the peer behind that buffer reads.

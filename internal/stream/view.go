@@ -57,7 +57,9 @@ func (s *Stream) MayWrite(to Side) bool {
 
 // ShutPending reports whether a side is to be told that nothing more comes as soon as the bytes that are
 // buffered for it are written.
-func (s *Stream) ShutPending(to Side) bool { return s.channel(1-to).out.state == Pending }
+func (s *Stream) ShutPending() bool {
+	return s.request.out.state == Pending || s.response.out.state == Pending
+}
 
 // Ending returns why the stream ended, as far as it has.
 func (s *Stream) Ending() Ending { return s.ending }
