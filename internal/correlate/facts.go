@@ -64,7 +64,7 @@ func (in *input) describe(fd int) *Descriptor {
 	}
 	if socket, ok := seen.Socket.Get(); ok {
 		d.Kind, d.State, d.Local, d.Remote = socket.Kind, socket.State, socket.Local, socket.Remote
-		d.Side = in.side(&socket)
+		d.Side, d.Role = in.side(&socket), in.role(seen)
 	}
 	var masks []string
 	for _, v := range seen.Deliveries {

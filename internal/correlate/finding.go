@@ -63,6 +63,7 @@ func (f *Finding) add(fact Fact) { f.Evidence = append(f.Evidence, fact) }
 type Descriptor struct {
 	Number int
 	Side   string // "client" or "server", empty when there is no such thing or it is not known
+	Role   string // what it is to its program, empty when that is not known
 	Kind   string // as evidence.Socket.Kind; empty when not observed
 	State  string // TCP state, empty when not observed, and for what is not a TCP socket
 	// Mask is the events delivered in the window, empty for none.

@@ -33,7 +33,7 @@ func futile(in *input) []Finding {
 		}
 		f := Finding{
 			Class: class, FD: in.describe(d.FD), Stream: in.streamOf(d.FD), threads: threads,
-			Remedy: in.restart(),
+			Remedy: in.restart(class),
 		}
 		f.add(Fact{
 			Text:  fmt.Sprintf("%s on descriptor %d", text, d.FD),

@@ -31,7 +31,7 @@ func insideHandler(in *input) []Finding {
 			float64(calls) > mostCalls*max(1, in.Window.Length().Seconds()) || mostlySystem(t) {
 			continue
 		}
-		f := Finding{Class: B1, threads: []int{t.TID}, Remedy: in.restart()}
+		f := Finding{Class: B1, threads: []int{t.TID}, Remedy: in.restart(B1)}
 		f.add(Fact{
 			Text:  fmt.Sprintf("waits of any kind by thread %d, which was never asleep", t.TID),
 			Count: evidence.Know(uint64(0)), Source: sourceSyscalls, weight: 0.7,

@@ -27,7 +27,7 @@ func insideKernel(in *input) []Finding {
 			t.Calls.Or(0) > waits || system < time.Duration(waits)*longWait {
 			continue
 		}
-		f := Finding{Class: B3, threads: []int{t.TID}, Remedy: in.restart()}
+		f := Finding{Class: B3, threads: []int{t.TID}, Remedy: in.restart(B3)}
 		f.add(Fact{
 			Text: fmt.Sprintf("waits by thread %d, which took %v of CPU time each in the kernel", t.TID,
 				(system / time.Duration(waits)).Round(time.Microsecond)),

@@ -33,7 +33,7 @@ func lockSpin(in *input) []Finding {
 			float64(asked) < yieldShare*float64(calls+waitsOf(t)) {
 			continue
 		}
-		f := Finding{Class: B2, threads: []int{t.TID}, Remedy: in.restart()}
+		f := Finding{Class: B2, threads: []int{t.TID}, Remedy: in.restart(B2)}
 		f.add(Fact{
 			Text:  fmt.Sprintf("calls of sched_yield and futex by thread %d", t.TID),
 			Count: evidence.Know(asked), Source: sourceSyscalls, weight: 0.8,

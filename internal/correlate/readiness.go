@@ -30,7 +30,7 @@ func speculative(in *input) []Finding {
 			}
 			f := Finding{
 				Class: T6, FD: in.describe(d.FD), Stream: in.streamOf(d.FD), threads: []int{l.tid},
-				Remedy: in.restart(),
+				Remedy: in.restart(T6),
 			}
 			f.add(Fact{
 				Text:  fmt.Sprintf("calls on descriptor %d that returned EAGAIN", d.FD),

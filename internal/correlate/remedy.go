@@ -27,11 +27,18 @@ func (in *input) remedy(class Class, s *evidence.Stream) string {
 	case class == Unknown:
 		return "keep the process and look longer (--for 10s), then at its functions with a CPU profiler"
 	}
-	return in.restart()
+	return in.restart(class)
 }
 
 // restart is the remedy when nothing milder is known to work.
-func (in *input) restart() string {
+func (in *input) restart(class Class) string {
+	if replace := in.replace(class); replace != "" {
+		return replace
+	}
+	if look := in.look(); look != "" {
+		return fmt.Sprintf("%s; keep its state (gcore %d) and restart it when its other work allows", look,
+			in.Process.PID)
+	}
 	return fmt.Sprintf("keep its state first (gcore %d), then restart the process when its other work allows",
 		in.Process.PID)
 }
@@ -44,11 +51,13 @@ func (in *input) readyRemedy(f *Finding, r *repeat) string {
 	switch {
 	case f.Class == F5:
 		return in.acceptRemedy()
+	case f.Class != F6 && in.cut(f) != "":
+		return in.cut(f)
 	case r.socket.Kind == "tcp" && r.socket.Remote != "" && f.Class != F6:
 		return fmt.Sprintf("have %s end that connection, which may end the spin; otherwise restart the"+
 			" process when its other work allows (gcore %d keeps its state)", r.socket.Remote, in.Process.PID)
 	}
-	return in.restart()
+	return in.restart(f.Class)
 }
 
 // acceptRemedy is what to do when nothing is accepted: mostly it is out of descriptors, which can be mended

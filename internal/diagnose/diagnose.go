@@ -199,6 +199,7 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	if c.Process, err = target.Identify(o.PID); err != nil {
 		return nil, err
 	}
+	c.Process.Program = target.Recognise(o.PID)
 	if facts, err := target.ReadFacts(o.PID); err == nil {
 		c.Process.Surroundings = facts.Sentences()
 	}

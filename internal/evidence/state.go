@@ -22,6 +22,8 @@ type Process struct {
 	Command string `json:"command"`
 	Kind    Kind   `json:"kind"`
 	Version string `json:"version,omitempty"`
+	// Program is what it runs, nil when nothing is sure.
+	Program *Program `json:"program,omitempty"`
 	// Surroundings are sentences about what is out of the ordinary around it: a container, a quota, a program
 	// that was replaced on disk.
 	Surroundings []string `json:"surroundings,omitempty"`

@@ -32,6 +32,8 @@ type target struct {
 	Command string `json:"command"`
 	Kind    string `json:"kind"`
 	Version string `json:"version,omitempty"`
+	// Program is absent when it is not recognised.
+	Program *evidence.Program `json:"program,omitempty"`
 	// Surroundings are what is out of the ordinary around it, in sentences.
 	Surroundings []string `json:"surroundings,omitempty"`
 }
@@ -86,6 +88,8 @@ type fd struct {
 	Number int `json:"number"`
 	// Side is absent for what is on no side of a proxy.
 	Side string `json:"side,omitempty"`
+	// Role is absent when it is not known what the descriptor is to the program.
+	Role string `json:"role,omitempty"`
 	// Kind is null when it was not observed; State too, and absent for what is not a TCP socket.
 	Kind  *string                    `json:"kind"`
 	State *evidence.Observed[string] `json:"state,omitempty"`
@@ -131,7 +135,7 @@ func JSON(w io.Writer, d *correlate.Diagnosis) error {
 	doc := document{
 		Schema: schema,
 		Target: target{d.Process.PID, d.Process.Command, string(d.Process.Kind), d.Process.Version,
-			d.Process.Surroundings},
+			d.Process.Program, d.Process.Surroundings},
 		Window: window{round(d.Window.Seconds()), d.Hooks, nonNil(d.Unknown)},
 		// Empty lists are written as such: a program that iterates need not ask first.
 		Threads: []thread{}, Findings: []finding{}, Inefficiencies: []struct{}{},
@@ -206,7 +210,7 @@ func jsonFinding(f *correlate.Finding) finding {
 }
 
 func jsonDescriptor(d *correlate.Descriptor) *fd {
-	j := &fd{Number: d.Number, Side: d.Side, Local: d.Local, Remote: d.Remote}
+	j := &fd{Number: d.Number, Side: d.Side, Role: d.Role, Local: d.Local, Remote: d.Remote}
 	if mask, seen := d.Mask.Get(); !seen || mask != "" {
 		j.Mask = &d.Mask
 	}

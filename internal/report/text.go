@@ -81,8 +81,12 @@ func (p *printer) headline(d *correlate.Diagnosis) {
 		streams = fmt.Sprintf("; %d streams", n)
 	}
 	p.line("  watched for %.1f s; %s%s", d.Window.Seconds(), hooks(d.Hooks), streams)
-	if len(d.Process.Surroundings) > 0 {
-		p.line("  %s", strings.Join(d.Process.Surroundings, "; "))
+	about := d.Process.Surroundings
+	if d.Process.Program != nil {
+		about = append([]string{d.Process.Program.String()}, about...)
+	}
+	if len(about) > 0 {
+		p.line("  %s", strings.Join(about, "; "))
 	}
 }
 
@@ -181,6 +185,9 @@ func descriptor(d *correlate.Descriptor) string {
 		text += ", " + d.Side + " side"
 	}
 	text += ", " + or(d.Kind, "of unknown kind")
+	if d.Role != "" {
+		text += ", " + d.Role
+	}
 	if d.Kind == "tcp" {
 		text += " " + or(d.State, "(state not observed)")
 	}
