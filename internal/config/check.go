@@ -22,6 +22,7 @@ func (p *parser) check() {
 		p.config.Proxies = append(p.config.Proxies, &d.Proxy)
 	}
 	p.checkAdmin()
+	p.checkFaults()
 	p.checkRunnable()
 }
 

@@ -141,6 +141,9 @@ type Fault struct {
 	Fault fault.Set
 	// Probability is the share of streams that carry the fault, above 0 and at most 1.
 	Probability float64
+	// Frontend is the only one whose streams and listeners may carry it, empty for all of them and the
+	// process itself.
+	Frontend string
 }
 
 // Global is the global section.

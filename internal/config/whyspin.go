@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/whyspin/whyspin/internal/fault"
@@ -79,38 +80,61 @@ func (p *parser) whyspinSpinAction(s *statement) {
 	}
 }
 
-// whyspinFault reads "whyspin.fault NAME [PROBABILITY]". Several lines ask for several faults.
+// whyspinFault reads "whyspin.fault NAME [PROBABILITY] [in FRONTEND]". Several lines ask for several faults.
 func (p *parser) whyspinFault(s *statement) {
 	const label = "whyspin.fault"
 	name, ok := s.argument(label, 1, "the name of a fault")
-	if !ok || !s.atMost(label, 2) {
+	if !ok {
 		return
 	}
 	if !p.opts.AllowFaults {
 		s.errorf("%q is refused: faults break streams on purpose; --allow-faults allows them", label)
 		return
 	}
-	set, err := fault.Parse(name)
-	if err != nil {
-		s.errorf("%q: %v", label, err)
-		return
-	}
-	probability := 1.0
-	if text := s.word(2); text != "" {
-		probability, err = strconv.ParseFloat(text, 64)
-		if err != nil || !(probability > 0 && probability <= 1) {
+	f := Fault{Position: s.Position, Probability: 1}
+	last := 1 // the last word that was read
+	if text := s.word(2); text != "" && text != "in" {
+		var err error
+		f.Probability, err = strconv.ParseFloat(text, 64)
+		if err != nil || !(f.Probability > 0 && f.Probability <= 1) {
 			s.errorf("%q: %s is not a probability above 0 and at most 1", label, quote(text))
 			return
 		}
+		last = 2
+	}
+	if s.word(last+1) == "in" {
+		if f.Frontend, ok = s.argument(label, last+2, `the name of a frontend after "in"`); !ok {
+			return
+		}
+		last += 2
+	}
+	var err error
+	if f.Fault, err = fault.Parse(name); err != nil {
+		s.errorf("%q: %v", label, err)
+		return
+	}
+	if !s.atMost(label, last) {
+		return
 	}
 	w := &p.config.Global.Whyspin
-	for _, f := range w.Faults {
-		if f.Fault == set {
-			s.errorf("%q: %q was already set at %v", label, name, f.Position)
+	for _, other := range w.Faults {
+		if other.Fault == f.Fault && other.Frontend == f.Frontend {
+			s.errorf("%q: %q was already set at %v", label, name, other.Position)
 			return
 		}
 	}
-	w.Faults = append(w.Faults, Fault{Position: s.Position, Fault: set, Probability: probability})
+	w.Faults = append(w.Faults, f)
+}
+
+// checkFaults looks for the frontends that faults are confined to.
+func (p *parser) checkFaults() {
+	for _, f := range p.config.Global.Whyspin.Faults {
+		if f.Frontend != "" && !slices.ContainsFunc(p.proxies, func(d *draft) bool {
+			return d.IsFrontend && d.Name == f.Frontend
+		}) {
+			p.report.errorf(f.Position, `"whyspin.fault": there is no frontend %s`, quote(f.Frontend))
+		}
+	}
 }
 
 func (p *parser) whyspinAdmin(s *statement) {

@@ -60,7 +60,7 @@ func (w *worker) takeConnections(l *listener) {
 			l.taken.Add(1)
 			w.place(message{
 				kind: messageAccepted, fd: fd, peer: peer, listener: l,
-				faults: w.engine.chooseFaults(w.random),
+				faults: w.engine.chooseFaults(w.random, l.frontend.config.Name),
 			})
 			w.makeVisit()
 			continue

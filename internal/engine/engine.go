@@ -122,7 +122,7 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(o.Seed, MaxWorkers))
-	e.spoiled = e.chooseFaults(random)
+	e.spoiled = e.chooseFaults(random, "")
 	if err := e.adopt(o.Listeners, random); err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (e *Engine) adopt(open []Listener, random *rand.Rand) error {
 		}
 		e.listeners = append(e.listeners, &listener{
 			fd: l.FD, index: len(e.listeners), frontend: front, bind: l.Bind,
-			maxConn: int64(l.Bind.MaxConn), faults: e.chooseFaults(random),
+			maxConn: int64(l.Bind.MaxConn), faults: e.chooseFaults(random, front.config.Name),
 		})
 	}
 	return nil
@@ -235,10 +235,15 @@ func (e *Engine) Stopped() bool { return e.stopped.Load() }
 // has counted it already.
 func (e *Engine) Streams() int { return int(min(e.conns.Load(), e.maxConn)) }
 
-// chooseFaults returns the faults of a new stream, of a listener, or of the process.
-func (e *Engine) chooseFaults(random *rand.Rand) fault.Set {
+// chooseFaults returns the faults of a new stream or of a listener of a frontend, or of the process, which
+// has none.
+func (e *Engine) chooseFaults(random *rand.Rand, frontend string) fault.Set {
 	var set fault.Set
-	for _, f := range e.faults {
+	for i := range e.faults {
+		f := &e.faults[i]
+		if f.Frontend != "" && f.Frontend != frontend {
+			continue
+		}
 		if f.Probability >= 1 || random.Float64() < f.Probability {
 			set |= f.Fault
 		}
