@@ -80,17 +80,6 @@ func (p *proxy) heals(v *StreamView) {
 	p.sleeps("after the kill")
 }
 
-// sleeps requires that the worker sleeps, with nothing charged since.
-func (p *proxy) sleeps(when string) {
-	p.t.Helper()
-	eventually(p.t, "the worker to sleep "+when, func() bool {
-		waits, charged := p.engine.Workers()[0].Waits.Total(), p.engine.Workers()[0].Charged
-		time.Sleep(20 * time.Millisecond)
-		now := p.engine.Workers()[0]
-		return now.Waits.Total() < waits+20 && now.Charged == charged
-	})
-}
-
 // unblamed requires that nothing was charged to any stream, that the worker sleeps, and that it is not for
 // want of time: the one stream is older than that.
 func (p *proxy) unblamed(age time.Duration) {
@@ -233,7 +222,8 @@ func TestWritesToFull(t *testing.T) {
 		if f == 0 {
 			eventually(t, "the buffer to be full", func() bool {
 				views := p.views()
-				return len(views) == 1 && views[0].Request.Full && views[0].Ends[stream.Client].Ready[0] == 'R'
+				return len(views) == 1 && views[0].Request.Full &&
+					views[0].Ends[stream.Client].Ready[0] == 'R'
 			})
 			p.unblamed(0)
 		} else {
@@ -286,7 +276,8 @@ func TestReadyAfterEAGAIN(t *testing.T) {
 		eventually(t, "a hundred more turns", func() bool { return p.zeroWaits() > turns+100 })
 		after := p.engine.Workers()[0].Read
 		if again := after.Again - before.Again; again < 100 || after.Calls-before.Calls != again {
-			t.Errorf("%d of %d reads failed with EAGAIN, should be all of many", again, after.Calls-before.Calls)
+			t.Errorf("%d of %d reads failed with EAGAIN, should be all of many", again,
+				after.Calls-before.Calls)
 		}
 		p.heals(&v)
 	})
@@ -358,7 +349,8 @@ func TestRetriesAtOnce(t *testing.T) {
 		p := faulty(t, f, settings{kernel: k}, refusing(t))
 		p.dial()
 		if f == 0 {
-			eventually(t, "the pause before a retry", func() bool { return p.inState(stream.TurnAround) == 1 })
+			eventually(t, "the pause before a retry",
+				func() bool { return p.inState(stream.TurnAround) == 1 })
 			p.unblamed(-1)
 			if n := k.n.Load(); n != 1 {
 				t.Errorf("%d attempts, should be one", n)

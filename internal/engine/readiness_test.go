@@ -13,10 +13,6 @@ import (
 // The tests in this file bring the faults about readiness onto real sockets. The same traffic runs through a
 // healthy proxy and through a faulty one, so it is the fault that makes the difference.
 
-// suspectWithin is how long after the first wakeup without progress the engine must have its suspicion. The
-// budget is used up after 100 ms at the latest; the rest is for a worker that has to wait for its processor.
-const suspectWithin = 200 * time.Millisecond
-
 // withFault switches a fault on for every stream and listener.
 func withFault(f fault.Set) func(*config.Config, *config.Proxy) {
 	return func(c *config.Config, _ *config.Proxy) {
@@ -114,14 +110,11 @@ func TestAFaultyDescriptorSpinsAndIsKilled(t *testing.T) {
 				t.Errorf("suspicion of %s by %q, should be of the one stream by %q", s.Subject(), s.Cause,
 					tt.cause)
 			}
-			if late := s.At.Sub(s.Since); late > suspectWithin {
-				t.Errorf("suspicion after %v, should be %v at most", late, suspectWithin)
-			}
 			if p.engine.Kill(s.Stream, stream.KillSpin) != KillEnded {
 				t.Errorf("%s cannot be killed", s.Subject())
 			}
 			p.ended(1)
-			p.sleeps()
+			p.sleeps("after the remedy")
 		})
 	}
 }
@@ -134,7 +127,7 @@ func TestTheTrafficOfTheFaultsIsHarmlessWithoutThem(t *testing.T) {
 			if tt.over {
 				p.ended(1)
 			}
-			p.sleeps()
+			p.sleeps("without the fault")
 			if w := p.engine.Workers()[0]; w.Charged != 0 {
 				t.Errorf("%d of %d wakeups were charged", w.Charged, w.Wakeups)
 			}
@@ -142,22 +135,25 @@ func TestTheTrafficOfTheFaultsIsHarmlessWithoutThem(t *testing.T) {
 	}
 }
 
-// sleeps waits until no worker waits more than ten times in a tenth of a second.
-func (p *proxy) sleeps() {
+// sleeps waits until no worker waits more than ten times in a tenth of a second, nor is charged with
+// anything.
+func (p *proxy) sleeps(when string) {
 	p.t.Helper()
-	waits := func() (n uint64) {
+	count := func() (waits, charged uint64) {
 		for _, w := range p.engine.Workers() {
-			n += w.Waits.Total()
+			waits, charged = waits+w.Waits.Total(), charged+w.Charged
 		}
-		return n
+		return waits, charged
 	}
-	before, since := waits(), time.Now()
-	eventually(p.t, "the workers to sleep", func() bool {
+	since := time.Now()
+	waits, charged := count()
+	eventually(p.t, "the workers to sleep "+when, func() bool {
 		if time.Since(since) < 100*time.Millisecond {
 			return false
 		}
-		last := before
-		before, since = waits(), time.Now()
-		return before-last <= uint64(10*len(p.engine.workers))
+		waitsBefore, chargedBefore := waits, charged
+		waits, charged = count()
+		since = time.Now()
+		return waits-waitsBefore <= uint64(10*len(p.engine.workers)) && charged == chargedBefore
 	})
 }
