@@ -199,7 +199,9 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	if c.Process, err = target.Identify(o.PID); err != nil {
 		return nil, err
 	}
-	c.Process.Program = target.Recognise(o.PID)
+	if c.Process.Kind == evidence.KindGeneric {
+		c.Process.Program = target.Recognise(o.PID)
+	}
 	if facts, err := target.ReadFacts(o.PID); err == nil {
 		c.Process.Surroundings = facts.Sentences()
 	}
@@ -219,6 +221,9 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 		return nil, nil
 	}
 	c.Process.Kind, c.Process.Version, c.Socket = info.Kind, info.Version, a.Address
+	if info.Kind != evidence.KindGeneric {
+		c.Process.Program = nil // it has a kind of its own
+	}
 	switch info.Kind {
 	case evidence.KindWhyspin:
 		return a, nil
