@@ -213,11 +213,7 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	}
 	if unanswered != nil {
 		c.BusyPolling = c.Process.Kind == evidence.KindHAProxy && target.BusyPolling(o.PID)
-		hint := ""
-		if o.Socket == "" && o.Without != State {
-			hint = "; name the socket with --socket"
-		}
-		c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: %v%s", unanswered, hint))
+		c.Unknown = append(c.Unknown, "the state of its streams: "+whyNoState(o, &c.Process, unanswered))
 		return nil, nil
 	}
 	c.Process.Kind, c.Process.Version, c.Socket = info.Kind, info.Version, a.Address
@@ -233,6 +229,18 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 	c.Unknown = append(c.Unknown, fmt.Sprintf("the state of its streams: it is none that can be read: %s",
 		info.Version))
 	return nil, nil
+}
+
+// whyNoState says why the state of a process is not known. A program that is known to be no proxy has none to
+// ask for.
+func whyNoState(o *Options, p *evidence.Process, unanswered error) string {
+	switch {
+	case o.Socket != "" || o.Without == State:
+		return unanswered.Error()
+	case p.Program != nil && p.Program.Name != "":
+		return fmt.Sprintf("%s does not say it; a HAProxy and a whyspin do", p.Program)
+	}
+	return unanswered.Error() + "; name the socket with --socket"
 }
 
 // askSocket asks the socket that was named who is there, and finds its process when none was named. What is
