@@ -5,7 +5,8 @@ import "github.com/whyspin/whyspin/internal/evidence"
 // acceptStall is the rule for F5: connections wait on a listener that stays armed, and none is accepted. The
 // deciding fact is accept failing, or not being called at all.
 func acceptStall(r *repeat) (Fact, bool) {
-	if !r.known || r.socket.State != listening {
+	// A call of accept tells a listener, too, when nothing is known of the descriptor.
+	if r.socket.State != listening && (r.known || r.AcceptErrors == 0) {
 		return Fact{}, false
 	}
 	fact := Fact{

@@ -15,7 +15,7 @@ func unlatchedEOF(r *repeat) (Fact, bool) {
 			Count: evidence.Know(r.Read.Zero), Source: sourceSyscalls, weight: 0.8,
 		}, true
 	}
-	if r.mask&evidence.EventRdHup == 0 || r.Read.Calls*deliveriesPerProgress > r.delivered {
+	if !r.known || r.mask&evidence.EventRdHup == 0 || r.Read.Calls*deliveriesPerProgress > r.delivered {
 		return Fact{}, false
 	}
 	return Fact{

@@ -57,7 +57,7 @@ func functionsOf(s *evidence.Samples, tids []int) []Function {
 		if len(frames) == 0 {
 			frames = stack.Kernel
 		}
-		if len(frames) == 0 {
+		if len(frames) == 0 || stack.Count == 0 {
 			continue
 		}
 		t := byName[frameName(frames[0])]

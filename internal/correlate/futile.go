@@ -27,7 +27,8 @@ func futile(in *input) []Finding {
 		d := &in.Window.Descriptors[i]
 		class, text, calls := futileCalls(d)
 		done := moved(&d.Read) + moved(&d.Write) + d.Accepts + d.Closes
-		if float64(calls) < futilePerSecond*in.Window.Length().Seconds() || in.accused(d.FD) ||
+		least := max(leastRepeats, futilePerSecond*in.Window.Length().Seconds())
+		if float64(calls) < least || in.accused(d.FD) ||
 			max(done, d.Delivered())*deliveriesPerProgress > calls {
 			continue
 		}

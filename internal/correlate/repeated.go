@@ -44,12 +44,16 @@ type readyRule struct {
 	class Class
 	// is decides; its fact is the deciding one.
 	is func(*repeat) (Fact, bool)
+	// blind is true exactly when that can be told without knowing what the descriptor is: a listener (F5) and
+	// a closed one (F6) are delivered like others.
+	blind bool
 }
 
 // readyRules are asked in this order: what a descriptor is decides before what was done on it.
 var readyRules = []readyRule{
-	{F6, orphanedRegistration}, {F5, acceptStall}, {F7, wrongRecipient}, {F8, interestChurn},
-	{F4, unmaskable}, {F3, unlatchedEOF}, {F2, unreadInterest}, {F1, idleWriteInterest},
+	{F6, orphanedRegistration, true}, {F5, acceptStall, true}, {F7, wrongRecipient, true},
+	{F8, interestChurn, true}, {F4, unmaskable, false}, {F3, unlatchedEOF, true},
+	{F2, unreadInterest, false}, {F1, idleWriteInterest, false},
 }
 
 // repeated is the rule for the F family.
@@ -120,7 +124,7 @@ func (r *repeat) idle() uint64 {
 func (r *repeat) accuse() Finding {
 	f := Finding{FD: r.in.describe(r.FD), Partial: !r.loop.gated, threads: []int{r.loop.tid}}
 	for _, rule := range readyRules {
-		if fact, ok := rule.is(r); ok {
+		if fact, ok := rule.is(r); ok && (r.known || rule.blind) {
 			f.Class = rule.class
 			f.add(fact)
 			break
@@ -144,7 +148,11 @@ func (r *repeat) accuse() Finding {
 	})
 	r.in.addClaim(&f)
 	if !r.known {
-		f.Unknown = append(f.Unknown, fmt.Sprintf("what descriptor %d is", r.FD))
+		what := fmt.Sprintf("what descriptor %d is", r.FD)
+		if f.Class == Unknown {
+			what += ": without it F1 to F6 may look the same"
+		}
+		f.Unknown = append(f.Unknown, what)
 	}
 	f.Remedy = r.in.readyRemedy(&f, r)
 	return f

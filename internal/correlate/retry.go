@@ -2,14 +2,17 @@ package correlate
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
 const (
 	// leastConnects is how many attempts per second to one destination are a storm: with any delay armed
-	// there are fewer (look-alikes L10 and L18).
+	// there are fewer (look-alikes L10 and L18). leastAttempts is how many it takes at all: a short window
+	// holds a few of the others.
 	leastConnects = 100
+	leastAttempts = 20
 	// connectsPerAccept is how many attempts one accepted connection can explain: a proxy retries a few times
 	// for each client.
 	connectsPerAccept = 10
@@ -27,7 +30,9 @@ func retryStorm(in *input) []Finding {
 		accepts += in.Window.Descriptors[i].Accepts
 	}
 	threads, awake := in.awakeThreads()
-	if !awake {
+	some := len(threads) > 0
+	threads = slices.DeleteFunc(threads, in.explained)
+	if !awake || some && len(threads) == 0 {
 		return nil
 	}
 	var found []Finding
@@ -35,7 +40,8 @@ func retryStorm(in *input) []Finding {
 		d := &in.Window.Destinations[i]
 		established, known := d.Established.Get()
 		if float64(d.Connects) < leastConnects*in.Window.Length().Seconds() ||
-			d.Connects < connectsPerAccept*accepts || established*deliveriesPerProgress > d.Connects {
+			d.Connects < max(leastAttempts, connectsPerAccept*accepts) ||
+			established*deliveriesPerProgress > d.Connects {
 			continue
 		}
 		if !known && d.Refused*2 < d.Connects && in.bytesMoved() {
