@@ -28,6 +28,7 @@ deps: ## install what the tests need (Debian packages, Go modules)
 test: deps build ## the one test command: unit, scenario, simulation, race, real sockets, golden reports
 	$(GO) vet ./...
 	$(GO) test -count=1 -p 1 ./... # -count=1: some run what they build; -p 1: they watch real programs
+	@$(GO) test -run Mutants -v ./internal/recording | grep ' mutants of '
 	$(MAKE) --no-print-directory race
 	$(MAKE) --no-print-directory sim
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
