@@ -35,8 +35,9 @@ type conn struct {
 	heapIndex int        // in the worker's timers, -1 when it is not there
 	due       bool       // in the worker's run queue
 	cause     stream.Cause
-	requeued  uint64 // wakeups that it asked for itself
-	attempts  uint64 // connections to servers that were tried
+	woken     ktime.Time // its last wakeup
+	requeued  uint64     // wakeups that it asked for itself
+	attempts  uint64     // connections to servers that were tried
 	killed    bool
 	killer    stream.Killer
 	// killAnswers are where to report that a killed stream has ended, each with room for the answer.

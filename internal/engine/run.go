@@ -22,6 +22,7 @@ const bytesPerWakeup = 4 * maxBufferSize
 func (w *worker) run(c *conn) {
 	now := w.now
 	w.running.Store(c.id)
+	c.woken = now
 	c.stream.Begin(c.cause, now)
 	w.stats.wakeups++
 	if c.cause == stream.CauseNone {

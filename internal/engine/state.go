@@ -25,8 +25,14 @@ func (e *Engine) State() *evidence.Snapshot {
 	for _, w := range e.workers {
 		s.Workers = append(s.Workers, w.state())
 	}
+	held := 0
 	stuck := e.Visit(func(v *StreamView) bool {
-		if v.suspect() {
+		suspect := v.suspect()
+		if !suspect && held < maxHeld && (v.held() || v.morsels()) {
+			held++
+			suspect = true
+		}
+		if suspect {
 			s.Streams = append(s.Streams, v.State())
 		}
 		return true
@@ -56,6 +62,32 @@ func (v *StreamView) suspect() bool {
 		!v.Due && !v.Running && (v.Ends[stream.Client].couldGoOn() || v.Ends[stream.Server].couldGoOn())
 }
 
+// maxHeld is how many streams are listed at most that are in order as far as the engine knows: there may be
+// thousands of slow readers.
+const maxHeld = 256
+
+// held reports whether bytes have waited to be written since long before now and nothing was done about it: a
+// slow reader, or an edge that was lost (S1), which the kernel knows.
+func (v *StreamView) held() bool {
+	return v.At.Sub(v.Woken) >= listedFor && !v.Due &&
+		(v.Request.Buffered > 0 && v.Ends[stream.Server].WantsWrite ||
+			v.Response.Buffered > 0 && v.Ends[stream.Client].WantsWrite)
+}
+
+// morsels reports whether a side is read in next to nothing at a time though more was there (B4): many reads
+// for each event, of a few bytes.
+func (v *StreamView) morsels() bool {
+	const least, perEvent = 256, 4
+	totals := [2]uint64{v.Request.Total, v.Response.Total}
+	for side := range v.Ends {
+		reads := v.Ends[side].Reads
+		if reads >= least && totals[side] <= tinyIO*uint64(reads) && reads >= perEvent*v.Ends[side].Events {
+			return true
+		}
+	}
+	return false
+}
+
 // couldGoOn reports whether the end is ready for what the stream wants. The stream is due then.
 func (v *EndView) couldGoOn() bool {
 	return v.FD >= 0 && !v.ready.has(connecting) &&
@@ -80,6 +112,7 @@ func (v *StreamView) State() evidence.Stream {
 		Calls: v.Account.Calls, NoProgress: evidence.Know(v.Account.Consecutive),
 		Cause: v.Account.Cause.String(), Runnable: v.Due || v.Running || v.Deadline.Passed(v.At),
 		Retries: v.Retries, Redispatched: v.Redispatched, History: v.History,
+		Fruitless: evidence.Know(v.Account.Charged), Woken: evidence.Know(v.Woken),
 		Requeued: evidence.Know(v.Requeued), Attempts: evidence.Know(v.Attempts),
 		ClientSide: v.Ends[stream.Client].state(), ServerSide: v.Ends[stream.Server].state(),
 	}

@@ -40,8 +40,9 @@ type StreamView struct {
 	ResponseSize      int
 	Times             stream.Times
 	Account           stream.Account
-	Requeued          uint64 // wakeups that it asked for itself
-	Attempts          uint64 // connections to servers that were tried
+	Woken             ktime.Time // its last wakeup
+	Requeued          uint64     // wakeups that it asked for itself
+	Attempts          uint64     // connections to servers that were tried
 	Retries           int
 	Redispatched      bool
 	Orphaned          bool
@@ -90,7 +91,7 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		Frontend: c.frontend.config, Bind: c.listener.bind, Client: c.client,
 		ClientState: s.ClientState(), ServerState: s.ServerState(),
 		Request: s.Request(), Response: s.Response(), Times: s.Times(), Account: s.Account(),
-		Requeued: c.requeued, Attempts: c.attempts,
+		Woken: c.woken, Requeued: c.requeued, Attempts: c.attempts,
 		Retries: s.Retries(), Redispatched: s.Redispatched(), Orphaned: s.Orphaned(), Due: c.due,
 		Running: w.turnBegan.Load() != 0 && w.running.Load() == c.id, Ending: s.Ending(),
 	}

@@ -227,6 +227,10 @@ type Stream struct {
 	Cause           string               `json:"cause,omitempty"`
 	// Runnable is true exactly when the stream is due to run at the moment of the snapshot.
 	Runnable bool `json:"runnable"`
+	// Fruitless counts all wakeups that brought no progress and left their cause as it was. Woken is when the
+	// stream was woken last.
+	Fruitless Observed[uint64]     `json:"fruitless,omitzero"`
+	Woken     Observed[ktime.Time] `json:"woken,omitzero"`
 	// Requeued counts the wakeups that the stream asked for itself, by being due again the moment it had run.
 	// Attempts counts the connections to servers that were tried.
 	Requeued Observed[uint64] `json:"requeued,omitzero"`
