@@ -1,6 +1,10 @@
 package correlate
 
-import "github.com/whyspin/whyspin/internal/evidence"
+import (
+	"fmt"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
 
 // acceptStall is the rule for F5: connections wait on a listener that stays armed, and none is accepted. The
 // deciding fact is accept failing, or not being called at all.
@@ -11,10 +15,53 @@ func acceptStall(r *repeat) (Fact, bool) {
 	}
 	fact := Fact{
 		Text:  "calls of accept on the listener that failed",
-		Count: evidence.Know(r.AcceptErrors), Source: sourceSyscalls, weight: 0.8,
+		Count: evidence.Know(r.AcceptErrors), Source: sourceSyscalls, Weight: 0.8,
 	}
 	if r.AcceptErrors == 0 {
 		fact.Text = "calls of accept on the listener, though connections wait"
 	}
 	return fact, true
+}
+
+// listenerOf describes a listening socket.
+func (in *input) listenerOf(fd int, socket evidence.Observed[evidence.Socket]) *Listener {
+	l := &Listener{Number: fd}
+	if s, known := socket.Get(); known {
+		l.Address, l.Waiting, l.Backlog = s.Local, evidence.Know(s.ReceiveQueue), evidence.Know(s.Backlog)
+	}
+	if s := listenerIn(in.After, fd); s != nil {
+		l.Address, l.Frontend, l.Limit, l.Error = s.Address, s.Frontend, s.Limit, s.Error
+	}
+	return l
+}
+
+func listenerIn(s *evidence.Snapshot, fd int) *evidence.Listener {
+	if s == nil {
+		return nil
+	}
+	for i := range s.Listeners {
+		if s.Listeners[i].FD == fd {
+			return &s.Listeners[i]
+		}
+	}
+	return nil
+}
+
+// addLimit adds what the process says of its listener: the limit that is reached, and who has it armed.
+func (in *input) addLimit(f *Finding) {
+	s := listenerIn(in.After, f.Listener.Number)
+	if s == nil {
+		return
+	}
+	if s.Limit != "" {
+		f.add(Fact{Text: s.Limit + " is reached", Source: sourceState, Weight: 0.4})
+	}
+	if s.Error != "" {
+		f.add(Fact{Text: "the latest error of accept: " + s.Error, Source: sourceState, Weight: 0.2})
+	}
+	f.add(Fact{
+		Text:   fmt.Sprintf("workers that have the listener armed; %d let it rest", s.Paused),
+		Count:  evidence.Know(uint64(max(0, s.Armed))),
+		Source: sourceState,
+	})
 }

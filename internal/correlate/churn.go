@@ -10,6 +10,6 @@ func interestChurn(r *repeat) (Fact, bool) {
 	}
 	return Fact{
 		Text:  "calls of epoll_ctl on it, each of which reports it again",
-		Count: evidence.Know(r.Controls), Source: sourceSyscalls, weight: 0.8,
+		Count: evidence.Know(r.Controls), Source: sourceSyscalls, Weight: 0.8,
 	}, true
 }

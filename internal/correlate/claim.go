@@ -81,7 +81,7 @@ func (f *Finding) addTurns(a *evidence.Activity, tid int) {
 	if len(told) > 0 {
 		text += ": " + strings.Join(told, ", ")
 	}
-	f.add(Fact{Text: text, Count: evidence.Know(a.Loops), Source: sourceActivity, weight: 0.2})
+	f.add(Fact{Text: text, Count: evidence.Know(a.Loops), Source: sourceActivity, Weight: 0.2})
 }
 
 // activityOf returns what the program counted of a thread between the two looks at it. Which thread a counter

@@ -4,12 +4,17 @@ package correlate
 type Class string
 
 // The classes that the rules of this package know. T: the process asks not to sleep. F: the kernel says
-// ready. C: churn. B: a CPU is burnt outside of the event loop.
+// ready. C: churn. S: a stall. B: a CPU is burnt outside of the event loop, or for little.
 const (
 	T1  Class = "T1"
+	T2  Class = "T2"
 	T3  Class = "T3"
 	T3i Class = "T3i"
+	T4  Class = "T4"
+	T5  Class = "T5"
 	T6  Class = "T6"
+	T7  Class = "T7"
+	S1  Class = "S1"
 	F1  Class = "F1"
 	F2  Class = "F2"
 	F3  Class = "F3"
@@ -22,18 +27,20 @@ const (
 	B1  Class = "B1"
 	B2  Class = "B2"
 	B3  Class = "B3"
+	B4  Class = "B4"
 	// Unknown is a spin that no rule recognises.
 	Unknown Class = ""
 )
 
 var classNames = map[Class]string{
 	T1: "past-due timer requeued", T3: "orphaned half-state", T3i: "orphaned half-state, idle",
-	T6: "speculative readiness livelock",
+	T2: "deadline miscomputed or truncated", T4: "self-wakeup without progress", T5: "back-pressure spin",
+	T6: "speculative readiness livelock", T7: "global no-sleep condition", S1: "lost wakeup",
 	F1: "idle write interest", F2: "unread read interest", F3: "unlatched EOF", F4: "unmaskable ERR/HUP",
 	F5: "accept stall", F6: "orphaned registration", F7: "wrong-recipient wakeup", F8: "interest churn",
 	C1: "retry storm",
 	B1: "loop inside a handler", B2: "lock spin", B3: "CPU burnt inside epoll_wait by the kernel",
-	Unknown: "spinning, class unknown",
+	B4: "tiny-I/O inefficiency", Unknown: "spinning, class unknown",
 }
 
 // Name is the name of the class in the catalogue.

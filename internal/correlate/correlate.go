@@ -24,8 +24,12 @@ const (
 	Partial Verdict = "partial"
 	// Boundary: a thread burns its CPU, but not in its event loop.
 	Boundary Verdict = "boundary"
+	// Stall: work is left and nobody will be told of it again; it costs no CPU.
+	Stall Verdict = "stall"
 	// Leak: something is kept for ever that nobody will use, at no cost of CPU.
 	Leak Verdict = "leak"
+	// Inefficient: the process gets on with its work, and a good part of its CPU goes into how it does that.
+	Inefficient Verdict = "inefficient"
 	// Configured: the process does not sleep because its configuration says so.
 	Configured Verdict = "configured"
 	// Healthy: nothing of the catalogue was found, and enough was seen to say so.
@@ -96,8 +100,8 @@ func Correlate(c *evidence.Case) *Diagnosis {
 // rules are the rules in the order in which they are asked: first those that know a stream, which is more
 // than a descriptor, and last the one for what the others leave.
 var rules = []func(*input) []Finding{
-	orphaned, pastDue, repeated, speculative, futile, retryStorm, lockSpin, insideHandler, insideKernel,
-	unexplained,
+	orphaned, pastDue, aheadOfTime, retryStorm, readyFlag, backPressure, selfWake, repeated, redelivered,
+	speculative, futile, lockSpin, insideHandler, insideKernel, lostWakeup, noSleep, unexplained,
 }
 
 // input is the evidence with what the gate made of it.
@@ -124,7 +128,7 @@ func busyPolling(c *evidence.Case) bool {
 }
 
 // severity is the order of the verdicts, the worst first.
-var severity = []Verdict{Spin, Partial, Boundary, Leak}
+var severity = []Verdict{Spin, Partial, Boundary, Stall, Leak}
 
 // worse orders findings: by their verdict, the surer ones first.
 func worse(a, b Finding) int {
@@ -181,7 +185,7 @@ func allSlept(w *evidence.Window) bool {
 func confidence(facts []Fact) float64 {
 	doubt := 1.0
 	for _, f := range facts {
-		doubt *= 1 - f.weight
+		doubt *= 1 - f.Weight
 	}
 	const most = 0.99
 	return min(most, 1-doubt)

@@ -12,7 +12,7 @@ func unlatchedEOF(r *repeat) (Fact, bool) {
 	if r.Read.Zero >= repeatedZeroes && r.Read.Zero*2 >= r.delivered {
 		return Fact{
 			Text:  "reads of it that returned 0, the end of the input, again and again",
-			Count: evidence.Know(r.Read.Zero), Source: sourceSyscalls, weight: 0.8,
+			Count: evidence.Know(r.Read.Zero), Source: sourceSyscalls, Weight: 0.8,
 		}, true
 	}
 	if !r.known || r.mask&evidence.EventRdHup == 0 || r.Read.Calls*deliveriesPerProgress > r.delivered {
@@ -20,6 +20,6 @@ func unlatchedEOF(r *repeat) (Fact, bool) {
 	}
 	return Fact{
 		Text:  "reads of it, though its peer has shut down and every delivery says so",
-		Count: evidence.Know(r.Read.Calls), Source: sourceSyscalls, weight: 0.7,
+		Count: evidence.Know(r.Read.Calls), Source: sourceSyscalls, Weight: 0.7,
 	}, true
 }

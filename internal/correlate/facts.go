@@ -58,13 +58,19 @@ func (in *input) describe(fd int) *Descriptor {
 	if in.Window != nil && in.Window.Hooks.Syscall.IsKnown() {
 		d.Mask = evidence.Know("")
 	}
+	if s := in.streamOf(fd); s != nil {
+		d.Side = sideOf(s, fd)
+	}
 	seen := in.descriptor(fd)
 	if seen == nil {
 		return d
 	}
 	if socket, ok := seen.Socket.Get(); ok {
 		d.Kind, d.State, d.Local, d.Remote = socket.Kind, socket.State, socket.Local, socket.Remote
-		d.Side, d.Role = in.side(&socket), in.role(seen)
+		d.Role = in.role(seen)
+		if d.Side == "" {
+			d.Side = in.side(&socket)
+		}
 	}
 	var masks []string
 	for _, v := range seen.Deliveries {
@@ -74,6 +80,14 @@ func (in *input) describe(fd int) *Descriptor {
 		d.Mask = evidence.Know(strings.Join(masks, " "))
 	}
 	return d
+}
+
+// sideOf tells on which side of a stream its descriptor is.
+func sideOf(s *evidence.Stream, fd int) string {
+	if s.ClientFD == fd {
+		return evidence.SideClient
+	}
+	return evidence.SideServer
 }
 
 // side tells on which side of a proxy a connection is: one whose own port is that of a listener of the
@@ -165,7 +179,7 @@ func (in *input) addClimb(f *Finding, s *evidence.Stream) {
 			text += ", cause: " + s.Cause
 		}
 	}
-	f.add(Fact{Text: text, Count: evidence.Know(climbed), Source: sourceState, weight: weight})
+	f.add(Fact{Text: text, Count: evidence.Know(climbed), Source: sourceState, Weight: weight})
 }
 
 // addWaits adds what the waits of the threads concerned, and the scheduler, say.
@@ -206,7 +220,7 @@ func (in *input) addLoop(f *Finding, l *loop) {
 	f.add(Fact{
 		Text: fmt.Sprintf("epoll_wait(timeout%s)%s by thread %d", timeoutSigns[timeout], resultSigns[result],
 			l.tid),
-		Count: evidence.Know(count), Source: l.source, weight: weight,
+		Count: evidence.Know(count), Source: l.source, Weight: weight,
 	})
 	f.add(Fact{
 		Text:  fmt.Sprintf("all other waits by thread %d", l.tid),
@@ -234,7 +248,7 @@ func (in *input) addSleep(f *Finding, tid int) {
 			}
 			f.add(Fact{
 				Text:  fmt.Sprintf("voluntary context switches of thread %d", tid),
-				Count: evidence.Know(n), Source: sourceScheduler, weight: weight,
+				Count: evidence.Know(n), Source: sourceScheduler, Weight: weight,
 			})
 		}
 	}
@@ -264,7 +278,7 @@ func (in *input) addSilence(f *Finding, s *evidence.Stream) {
 	}
 	f.add(Fact{
 		Text:  fmt.Sprintf("system calls on descriptor %d (%s side) in the window", f.FD.Number, f.FD.Side),
-		Count: evidence.Know(calls), Source: sourceSyscalls, weight: weight,
+		Count: evidence.Know(calls), Source: sourceSyscalls, Weight: weight,
 	})
 	f.add(Fact{
 		Text:  fmt.Sprintf("events delivered for descriptor %d", f.FD.Number),

@@ -19,13 +19,15 @@ type Finding struct {
 	Listener *Listener
 	// Destination is the address that the process connects to again and again, empty for none.
 	Destination string
-	// Timer is the timer that is overdue, nil for none.
+	// Timer is the timer to blame, nil for none.
 	Timer *Timer
 	// Functions are those in which the thread concerned was found, the most frequent first; empty when no
 	// samples were taken.
 	Functions []Function
-	// Idle is true exactly when the finding costs no CPU, at present or ever.
-	Idle bool
+	// Idle is true exactly when the finding costs no CPU, at present or ever; Stalled when moreover somebody
+	// waits for what is not done.
+	Idle    bool
+	Stalled bool
 	// Partial is true exactly when the thread concerned has other work as well and gets it done.
 	Partial  bool
 	Evidence []Fact
@@ -44,6 +46,8 @@ type Finding struct {
 // Verdict is what the finding alone makes of the process.
 func (f *Finding) Verdict() Verdict {
 	switch {
+	case f.Stalled:
+		return Stall
 	case f.Idle:
 		return Leak
 	case f.Class.boundary():
@@ -78,6 +82,9 @@ type Listener struct {
 	Address string
 	// Waiting is how many connections wait to be accepted, Backlog how many may.
 	Waiting, Backlog evidence.Observed[uint32]
+	// Frontend is whose it is, Limit the limit that is reached, Error the latest error of accept; each is
+	// empty when there is none, or when the process does not say.
+	Frontend, Limit, Error string
 }
 
 // Function is where a thread was found.
@@ -92,10 +99,12 @@ type Function struct {
 	count, of uint64
 }
 
-// Timer is an overdue timer. By how much is not observed when the process says only that it has passed.
+// Timer is a timer to blame. It is overdue, by how much is not observed when the process says only that it
+// has passed; or it lies ahead, and is acted on as if it had passed.
 type Timer struct {
 	Name    string
 	Overdue evidence.Observed[time.Duration]
+	Ahead   evidence.Observed[time.Duration]
 }
 
 // Fact is one piece of evidence. Count is not observed for facts that are not counts.
@@ -103,8 +112,8 @@ type Fact struct {
 	Text   string
 	Count  evidence.Observed[uint64]
 	Source string
-	// weight is how likely the fact alone makes the finding, from 0 to 1.
-	weight float64
+	// Weight is how likely the fact alone makes the finding, from 0 to 1.
+	Weight float64
 }
 
 // Sources of facts, as reports name them.

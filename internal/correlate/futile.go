@@ -38,14 +38,14 @@ func futile(in *input) []Finding {
 		}
 		f.add(Fact{
 			Text:  fmt.Sprintf("%s on descriptor %d", text, d.FD),
-			Count: evidence.Know(calls), Source: sourceSyscalls, weight: 0.8,
+			Count: evidence.Know(calls), Source: sourceSyscalls, Weight: 0.8,
 		})
 		f.add(Fact{
 			Text:  "events delivered for it",
-			Count: evidence.Know(d.Delivered()), Source: sourceSyscalls, weight: 0.3,
+			Count: evidence.Know(d.Delivered()), Source: sourceSyscalls, Weight: 0.3,
 		})
 		if class == F5 {
-			f.Listener = listenerOf(d.FD, d.Socket)
+			f.Listener = in.listenerOf(d.FD, d.Socket)
 			f.Remedy = in.acceptRemedy()
 		}
 		in.addFunctions(&f)

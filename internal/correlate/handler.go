@@ -18,7 +18,10 @@ const leastRun = 50 * time.Millisecond
 // insideHandler is the rule for B1: a loop inside a handler. The thread uses its CPU in the program, does not
 // come back to any wait, and an epoll set has nobody who waits on it. The function is named by the samples.
 func insideHandler(in *input) []Finding {
-	if in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() || !in.deserted() {
+	if in.Window == nil || !in.Window.Hooks.Syscall.IsKnown() {
+		return in.stuckWorkers()
+	}
+	if !in.deserted() {
 		return nil
 	}
 	var found []Finding
@@ -34,14 +37,15 @@ func insideHandler(in *input) []Finding {
 		f := Finding{Class: B1, threads: []int{t.TID}, Remedy: in.restart(B1)}
 		f.add(Fact{
 			Text:  fmt.Sprintf("waits of any kind by thread %d, which was never asleep", t.TID),
-			Count: evidence.Know(uint64(0)), Source: sourceSyscalls, weight: 0.7,
+			Count: evidence.Know(uint64(0)), Source: sourceSyscalls, Weight: 0.7,
 		})
 		f.add(Fact{
-			Text: "system calls by it", Count: evidence.Know(calls), Source: sourceSyscalls, weight: 0.4,
+			Text: "system calls by it", Count: evidence.Know(calls), Source: sourceSyscalls, Weight: 0.4,
 		})
-		f.add(Fact{Text: "nobody waits on an epoll set of the process", Source: sourceFiles, weight: 0.4})
+		f.add(Fact{Text: "nobody waits on an epoll set of the process", Source: sourceFiles, Weight: 0.4})
 		in.addSleep(&f, t.TID)
 		in.addFunctions(&f)
+		in.addStuck(&f, t.TID)
 		found = append(found, f)
 	}
 	return found

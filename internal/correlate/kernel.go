@@ -31,7 +31,7 @@ func insideKernel(in *input) []Finding {
 		f.add(Fact{
 			Text: fmt.Sprintf("waits by thread %d, which took %v of CPU time each in the kernel", t.TID,
 				(system / time.Duration(waits)).Round(time.Microsecond)),
-			Count: evidence.Know(waits), Source: sourceSyscalls, weight: 0.7,
+			Count: evidence.Know(waits), Source: sourceSyscalls, Weight: 0.7,
 		})
 		in.addSleep(&f, t.TID)
 		in.addFunctions(&f)

@@ -36,14 +36,15 @@ func lockSpin(in *input) []Finding {
 		f := Finding{Class: B2, threads: []int{t.TID}, Remedy: in.restart(B2)}
 		f.add(Fact{
 			Text:  fmt.Sprintf("calls of sched_yield and futex by thread %d", t.TID),
-			Count: evidence.Know(asked), Source: sourceSyscalls, weight: 0.8,
+			Count: evidence.Know(asked), Source: sourceSyscalls, Weight: 0.8,
 		})
 		f.add(Fact{
 			Text:  "all other calls by it",
-			Count: evidence.Know(calls + waitsOf(t) - asked), Source: sourceSyscalls, weight: 0.3,
+			Count: evidence.Know(calls + waitsOf(t) - asked), Source: sourceSyscalls, Weight: 0.3,
 		})
 		in.addSleep(&f, t.TID)
 		in.addFunctions(&f)
+		in.addStuck(&f, t.TID)
 		found = append(found, f)
 	}
 	return found

@@ -56,7 +56,7 @@ func (in *input) orphan(s *evidence.Stream) (Finding, bool) {
 		f.Idle = true
 		f.add(Fact{
 			Text: "no timer of the stream is armed: nothing will ever wake it", Source: sourceState,
-			weight: 0.7,
+			Weight: 0.7,
 		})
 		in.addClimb(&f, s)
 	case !overdue && s.Armed() && (!known || climbed < in.leastClimb()):
@@ -66,7 +66,7 @@ func (in *input) orphan(s *evidence.Stream) (Finding, bool) {
 			Text: fmt.Sprintf("the %s timer passes in %s; from then on the stream will be woken for ever",
 				next.Name,
 				seconds(next.Deadline.Sub(in.After.At))),
-			Source: sourceState, weight: 0.7,
+			Source: sourceState, Weight: 0.7,
 		})
 		in.addClimb(&f, s)
 	default:
@@ -96,18 +96,18 @@ func orphanFact(s *evidence.Stream) Fact {
 	return Fact{
 		Text: fmt.Sprintf("client side %s, server side %s, both channels shut both ways",
 			s.ClientState, s.ServerState),
-		Source: sourceState, weight: 0.6,
+		Source: sourceState, Weight: 0.6,
 	}
 }
 
 // addOverdue enters the timer that has passed.
 func (in *input) addOverdue(f *Finding, timer *evidence.Timer) {
-	f.Timer = &Timer{timer.Name, timer.OverdueBy(in.After.At)}
+	f.Timer = &Timer{Name: timer.Name, Overdue: timer.OverdueBy(in.After.At)}
 	text := fmt.Sprintf("the %s timer has passed and is still armed", timer.Name)
 	if by, ok := f.Timer.Overdue.Get(); ok {
 		text = fmt.Sprintf("the %s timer is overdue by %s and still armed", timer.Name, seconds(by))
 	} else {
 		f.Unknown = append(f.Unknown, fmt.Sprintf("by how much the %s timer is overdue", timer.Name))
 	}
-	f.add(Fact{Text: text, Source: sourceState, weight: 0.6})
+	f.add(Fact{Text: text, Source: sourceState, Weight: 0.6})
 }

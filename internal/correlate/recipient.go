@@ -18,7 +18,7 @@ func wrongRecipient(r *repeat) (Fact, bool) {
 			return Fact{
 				Text: fmt.Sprintf("calls on it by thread %d, to which it was delivered %d times; it goes to"+
 					" %d threads", t.TID, t.Count, len(r.Deliverers)),
-				Count: evidence.Know(t.Calls), Source: sourceSyscalls, weight: 0.7,
+				Count: evidence.Know(t.Calls), Source: sourceSyscalls, Weight: 0.7,
 			}, true
 		}
 	}

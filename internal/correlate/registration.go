@@ -17,13 +17,13 @@ func orphanedRegistration(r *repeat) (Fact, bool) {
 		return Fact{
 			Text: fmt.Sprintf("descriptor %d is closed, and its events still come: a copy of it lives",
 				r.FD),
-			Source: sourceFiles, weight: 0.8,
+			Source: sourceFiles, Weight: 0.8,
 		}, true
 	case r.socket.Orphaned:
 		return Fact{
 			Text: fmt.Sprintf("descriptor %d has become another file; the events are those of the file"+
 				" before, of which a copy lives", r.FD),
-			Source: sourceFiles, weight: 0.8,
+			Source: sourceFiles, Weight: 0.8,
 		}, true
 	}
 	return Fact{}, false

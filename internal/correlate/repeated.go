@@ -92,7 +92,7 @@ func repeated(in *input) []Finding {
 // repeat reports whether a descriptor is one that keeps the loop awake.
 func (in *input) repeat(l *loop, d *evidence.Descriptor) (*repeat, bool) {
 	r := &repeat{Descriptor: d, in: in, loop: l, delivered: d.Delivered()}
-	if d.EpollFD != l.epollFD || r.delivered < leastRepeats {
+	if d.EpollFD != l.epollFD && !deliveredTo(d, l.tid) || r.delivered < leastRepeats {
 		return nil, false
 	}
 	if r.delivered*repeatShare < l.waits.Result(evidence.ResultEvents) {
@@ -114,6 +114,14 @@ func (in *input) repeat(l *loop, d *evidence.Descriptor) (*repeat, bool) {
 	return r, true
 }
 
+// deliveredTo reports whether a descriptor that is in several epoll sets was delivered to the thread again
+// and again.
+func deliveredTo(d *evidence.Descriptor, tid int) bool {
+	return slices.ContainsFunc(d.Deliverers, func(t evidence.Deliverer) bool {
+		return t.TID == tid && t.Count >= leastRepeats
+	})
+}
+
 // idle is how many calls were made on the descriptor that changed nothing.
 func (r *repeat) idle() uint64 {
 	return r.Read.Calls + r.Write.Calls - moved(&r.Read) - moved(&r.Write) + r.AcceptErrors + r.Controls +
@@ -130,16 +138,19 @@ func (r *repeat) accuse() Finding {
 			break
 		}
 	}
-	f.Stream = r.in.streamOf(r.FD)
+	if f.Class != F6 { // the events are those of another file
+		f.Stream = r.in.streamOf(r.FD)
+	}
 	if f.Class == F5 {
-		f.Listener = listenerOf(r.FD, r.Socket)
+		f.Listener = r.in.listenerOf(r.FD, r.Socket)
+		r.in.addLimit(&f)
 	}
 	text := fmt.Sprintf("deliveries of descriptor %d with %v", r.FD, r.mask)
-	f.add(Fact{Text: text, Count: evidence.Know(r.delivered), Source: sourceSyscalls, weight: 0.5})
+	f.add(Fact{Text: text, Count: evidence.Know(r.delivered), Source: sourceSyscalls, Weight: 0.5})
 	if r.Row > 0 {
 		f.add(Fact{
 			Text:  "deliveries in a row without a call on it between them",
-			Count: evidence.Know(r.Row), Source: sourceSyscalls, weight: rowWeight(r.Row),
+			Count: evidence.Know(r.Row), Source: sourceSyscalls, Weight: rowWeight(r.Row),
 		})
 	}
 	f.add(Fact{
@@ -156,15 +167,6 @@ func (r *repeat) accuse() Finding {
 	}
 	f.Remedy = r.in.readyRemedy(&f, r)
 	return f
-}
-
-// listenerOf describes a listening socket.
-func listenerOf(fd int, socket evidence.Observed[evidence.Socket]) *Listener {
-	l := &Listener{Number: fd}
-	if s, known := socket.Get(); known {
-		l.Address, l.Waiting, l.Backlog = s.Local, evidence.Know(s.ReceiveQueue), evidence.Know(s.Backlog)
-	}
-	return l
 }
 
 func rowWeight(row uint64) float64 {

@@ -22,8 +22,9 @@ const (
 // looks like progress; the deciding fact is attempts to one destination at the speed of system calls, none
 // of which comes about, while no clients arrive that would explain them.
 func retryStorm(in *input) []Finding {
+	found := in.retriers()
 	if in.Window == nil || in.busyPolling() {
-		return nil
+		return found
 	}
 	var accepts uint64
 	for i := range in.Window.Descriptors {
@@ -33,12 +34,14 @@ func retryStorm(in *input) []Finding {
 	some := len(threads) > 0
 	threads = slices.DeleteFunc(threads, in.explained)
 	if !awake || some && len(threads) == 0 {
-		return nil
+		return found
 	}
-	var found []Finding
 	for i := range in.Window.Destinations {
 		d := &in.Window.Destinations[i]
 		established, known := d.Established.Get()
+		if slices.ContainsFunc(found, func(f Finding) bool { return f.Destination == d.Address }) {
+			continue
+		}
 		if float64(d.Connects) < leastConnects*in.Window.Length().Seconds() ||
 			d.Connects < max(leastAttempts, connectsPerAccept*accepts) ||
 			established*deliveriesPerProgress > d.Connects {
@@ -50,16 +53,16 @@ func retryStorm(in *input) []Finding {
 		f := Finding{Class: C1, Destination: d.Address, threads: threads}
 		f.add(Fact{
 			Text:  "attempts to connect to " + d.Address,
-			Count: evidence.Know(d.Connects), Source: sourceSyscalls, weight: 0.7,
+			Count: evidence.Know(d.Connects), Source: sourceSyscalls, Weight: 0.7,
 		})
 		if known {
 			f.add(Fact{
-				Text: "of them came about", Count: d.Established, Source: sourceSyscalls, weight: 0.6,
+				Text: "of them came about", Count: d.Established, Source: sourceSyscalls, Weight: 0.6,
 			})
 		}
 		f.add(Fact{
 			Text:  "connections accepted by the process",
-			Count: evidence.Know(accepts), Source: sourceSyscalls, weight: 0.3,
+			Count: evidence.Know(accepts), Source: sourceSyscalls, Weight: 0.3,
 		})
 		if !known {
 			f.Unknown = append(f.Unknown, "how many of the attempts came about")
@@ -71,6 +74,46 @@ func retryStorm(in *input) []Finding {
 		found = append(found, f)
 	}
 	return found
+}
+
+// retriers returns the findings about streams that say how often they tried to reach a server.
+func (in *input) retriers() []Finding {
+	var found []Finding
+	for _, c := range in.courses() {
+		attempts, known := c.attempts.Get()
+		if !known || c.Upstream == "" || float64(attempts) < leastConnects*in.seconds() {
+			continue
+		}
+		f := in.finding(C1, c.Stream)
+		f.Destination = c.Upstream
+		f.add(Fact{
+			Text:  fmt.Sprintf("attempts of the stream to reach server %s/%s", c.Backend, c.Server),
+			Count: evidence.Know(attempts), Source: sourceLedger, Weight: 0.8,
+		})
+		f.add(Fact{Text: "bytes that it moved meanwhile", Count: evidence.Know(c.Response.Total),
+			Source: sourceState, Weight: 0.2})
+		if in.Window != nil {
+			for i := range in.Window.Destinations {
+				if d := &in.Window.Destinations[i]; d.Address == c.Upstream {
+					f.add(Fact{Text: "attempts to connect to " + d.Address,
+						Count: evidence.Know(d.Connects), Source: sourceSyscalls, Weight: 0.6})
+				}
+			}
+		}
+		in.addClimb(&f, c.Stream)
+		in.addWaits(&f)
+		in.addFunctions(&f)
+		found = append(found, f)
+	}
+	return found
+}
+
+// seconds is the length of time between the two looks at the process, or of the window.
+func (in *input) seconds() float64 {
+	if in.Before != nil && in.After != nil {
+		return in.After.At.Sub(in.Before.At).Seconds()
+	}
+	return in.Window.Length().Seconds()
 }
 
 // bytesMoved reports whether more bytes were moved than a few replies.

@@ -15,6 +15,6 @@ func unmaskable(r *repeat) (Fact, bool) {
 	}
 	return Fact{
 		Text:  fmt.Sprintf("closes of it, though it is reported with %v, which cannot be masked", bad),
-		Count: evidence.Know(r.Closes), Source: sourceSyscalls, weight: 0.7,
+		Count: evidence.Know(r.Closes), Source: sourceSyscalls, Weight: 0.7,
 	}, true
 }

@@ -17,6 +17,6 @@ func unreadInterest(r *repeat) (Fact, bool) {
 		text += fmt.Sprintf("; %d bytes wait in it", r.socket.ReceiveQueue)
 	}
 	return Fact{
-		Text: text, Count: evidence.Know(r.Read.Calls), Source: sourceSyscalls, weight: 0.7,
+		Text: text, Count: evidence.Know(r.Read.Calls), Source: sourceSyscalls, Weight: 0.7,
 	}, true
 }

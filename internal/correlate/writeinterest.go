@@ -11,6 +11,6 @@ func idleWriteInterest(r *repeat) (Fact, bool) {
 	}
 	return Fact{
 		Text:  "writes on it, though it is reported as writable all the time",
-		Count: evidence.Know(writes), Source: sourceSyscalls, weight: 0.7,
+		Count: evidence.Know(writes), Source: sourceSyscalls, Weight: 0.7,
 	}, true
 }

@@ -104,6 +104,10 @@ type listener struct {
 	Address string                    `json:"address,omitempty"`
 	Waiting evidence.Observed[uint32] `json:"waiting"`
 	Backlog evidence.Observed[uint32] `json:"backlog"`
+	// Frontend, Limit and Error are absent when there is none, and when the process does not say.
+	Frontend string `json:"frontend,omitempty"`
+	Limit    string `json:"limit,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 type function struct {
@@ -113,8 +117,10 @@ type function struct {
 }
 
 type timer struct {
-	Name           string                     `json:"name"`
-	OverdueSeconds evidence.Observed[float64] `json:"overdue_seconds"`
+	Name string `json:"name"`
+	// OverdueSeconds is absent for a timer that lies ahead, AheadSeconds for one that has passed.
+	OverdueSeconds *evidence.Observed[float64] `json:"overdue_seconds,omitempty"`
+	AheadSeconds   evidence.Observed[float64]  `json:"ahead_seconds,omitzero"`
 }
 
 // step is one thing that happened to the stream, so many seconds after it was first woken for nothing; what
@@ -128,6 +134,9 @@ type fact struct {
 	Fact   string  `json:"fact"`
 	Count  *uint64 `json:"count,omitempty"`
 	Source string  `json:"source"`
+	// Weight is how likely the fact alone makes the finding, absent when it proves nothing. The confidence is
+	// what the doubts, 1-weight each, leave when they are multiplied.
+	Weight float64 `json:"weight,omitempty"`
 }
 
 // JSON writes the diagnosis as one indented object and a newline.
@@ -183,28 +192,36 @@ func jsonFinding(f *correlate.Finding) finding {
 		j.FD = jsonDescriptor(d)
 	}
 	if l := f.Listener; l != nil {
-		j.Listener = &listener{l.Number, l.Address, l.Waiting, l.Backlog}
+		j.Listener = &listener{l.Number, l.Address, l.Waiting, l.Backlog, l.Frontend, l.Limit, l.Error}
 	}
 	j.Destination = f.Destination
 	for _, v := range f.Functions {
 		j.Functions = append(j.Functions, function{v.Name, v.Callers, round(v.Share)})
 	}
 	if t := f.Timer; t != nil {
-		j.Timer = &timer{Name: t.Name}
-		if by, ok := t.Overdue.Get(); ok {
-			j.Timer.OverdueSeconds = evidence.Know(round(by.Seconds()))
-		}
+		j.Timer = jsonTimer(t)
 	}
 	for _, s := range f.History {
 		const micro = 1e6 // steps lie close together
 		j.History = append(j.History, step{math.Round(s.Since.Seconds()*micro) / micro, s.Text})
 	}
 	for _, e := range f.Evidence {
-		out := fact{Fact: e.Text, Source: e.Source}
+		out := fact{Fact: e.Text, Source: e.Source, Weight: e.Weight}
 		if n, ok := e.Count.Get(); ok {
 			out.Count = &n
 		}
 		j.Evidence = append(j.Evidence, out)
+	}
+	return j
+}
+
+func jsonTimer(t *correlate.Timer) *timer {
+	if ahead, ok := t.Ahead.Get(); ok {
+		return &timer{Name: t.Name, AheadSeconds: evidence.Know(round(ahead.Seconds()))}
+	}
+	j := &timer{Name: t.Name, OverdueSeconds: &evidence.Observed[float64]{}}
+	if by, ok := t.Overdue.Get(); ok {
+		*j.OverdueSeconds = evidence.Know(round(by.Seconds()))
 	}
 	return j
 }

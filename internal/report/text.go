@@ -67,6 +67,10 @@ func (p *printer) headline(d *correlate.Diagnosis) {
 		p.line("PARTIAL SPIN: %s is kept awake by something that brings no progress, beside its work", who)
 	case correlate.Boundary:
 		p.line("NOT ITS EVENT LOOP: a thread of %s burns its CPU elsewhere", who)
+	case correlate.Stall:
+		p.line("STALL: %s has work left that nobody will be told of again; it costs no CPU", who)
+	case correlate.Inefficient:
+		p.line("INEFFICIENT: %s gets on with its work, at a higher price than it need be", who)
 	case correlate.Leak:
 		p.line("LEAK: %s keeps what nobody will ever use; it costs no CPU at present", who)
 	case correlate.Configured:
@@ -112,10 +116,7 @@ func (p *printer) finding(f *correlate.Finding) {
 	p.line("")
 	p.line("%s (confidence %.2f)", title(f), f.Confidence)
 	if s := f.Stream; s != nil {
-		p.line("  stream   %s  client %s, server %s, age %s, %d wakeups", s.ID, s.ClientState, s.ServerState,
-			age(s.Age), s.Calls)
-		p.line("  path     %s -> %s -> %s", or(s.Client, "client unknown"), route(s),
-			or(s.Upstream, "no server"))
+		p.stream(s)
 	}
 	if f.FD != nil {
 		p.line("  fd       %s", descriptor(f.FD))
@@ -128,19 +129,23 @@ func (p *printer) finding(f *correlate.Finding) {
 		if n, ok := l.Backlog.Get(); ok {
 			waiting += fmt.Sprintf(" of %d", n)
 		}
-		p.line("  listener %s, %s connections waiting", or(l.Address, "address unknown"), waiting)
+		p.line("  listener %s, %s connections waiting%s", or(l.Address, "address unknown"), waiting,
+			limits(l))
 	}
 	if f.Destination != "" {
 		p.line("  to       %s", f.Destination)
 	}
 	if t := f.Timer; t != nil {
-		by := "by an amount that is not known"
+		by := "overdue by an amount that is not known"
 		if d, ok := t.Overdue.Get(); ok {
-			by = fmt.Sprintf("by %.1f s", d.Seconds())
+			by = fmt.Sprintf("overdue by %.1f s", d.Seconds())
 		}
-		p.line("  timer    %s, overdue %s", t.Name, by)
+		if d, ok := t.Ahead.Get(); ok {
+			by = fmt.Sprintf("passes in %.1f s", d.Seconds())
+		}
+		p.line("  timer    %s, %s", t.Name, by)
 	}
-	p.line("  because")
+	p.line("  because  (together the facts leave a doubt of %.2f)", 1-f.Confidence)
 	for i, e := range f.Evidence {
 		if i == maxFacts {
 			p.line("    ... and %d more facts (--json)", len(f.Evidence)-i)
@@ -176,6 +181,31 @@ func since(d time.Duration) string {
 		return fmt.Sprintf("%+.2f ms", d.Seconds()*1000)
 	}
 	return fmt.Sprintf("%+.3f s", d.Seconds())
+}
+
+func (p *printer) stream(s *evidence.Stream) {
+	if s.ClientState == "" {
+		p.line("  stream   %s, which gives no account of itself", s.ID)
+		return
+	}
+	p.line("  stream   %s  client %s, server %s, age %s, %d wakeups", s.ID, s.ClientState, s.ServerState,
+		age(s.Age), s.Calls)
+	p.line("  path     %s -> %s -> %s", or(s.Client, "client unknown"), route(s), or(s.Upstream, "no server"))
+}
+
+// limits says what keeps a listener from accepting, as far as its process says so.
+func limits(l *correlate.Listener) string {
+	text := ""
+	if l.Frontend != "" {
+		text += ", frontend " + l.Frontend
+	}
+	if l.Limit != "" {
+		text += ", " + l.Limit + " reached"
+	}
+	if l.Error != "" {
+		text += ", latest error: " + l.Error
+	}
+	return text
 }
 
 // descriptor says in one line what a descriptor is.
