@@ -16,8 +16,8 @@ func showSpin(c *session, args []string) {
 	switch {
 	case len(args) == 0:
 		c.printSpin()
-	case len(args) == 1 && args[0] == "json":
-		c.printState()
+	case args[0] == "json":
+		c.showState(args[1:])
 	case len(args) == 1 && isFindingID(args[0]):
 		c.printFinding(args[0])
 	default:
@@ -39,10 +39,24 @@ func (c *session) printFinding(id string) {
 	}
 }
 
+// showState takes the descriptors whose streams are wanted as well.
+func (c *session) showState(args []string) {
+	var owners []int
+	for _, a := range args {
+		fd, err := strconv.Atoi(a)
+		if err != nil || fd < 0 {
+			c.message(severityError, "'show spin json' expects the numbers of descriptors.\n")
+			return
+		}
+		owners = append(owners, fd)
+	}
+	c.printState(owners)
+}
+
 // printState writes the engine's state as one line of JSON: evidence.Snapshot, by which another process
 // diagnoses this one.
-func (c *session) printState() {
-	state := c.server.options.Engine.State()
+func (c *session) printState(owners []int) {
+	state := c.server.options.Engine.State(owners...)
 	state.Process.Version = c.server.version
 	if err := json.NewEncoder(c.out).Encode(state); err != nil {
 		c.message(severityError, "The state cannot be written: %v\n", err)

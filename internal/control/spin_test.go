@@ -198,3 +198,31 @@ type panicking struct{}
 func (panicking) ShowSpin(io.Writer) { panic("this is the bug") }
 
 func (panicking) ShowFinding(io.Writer, string) bool { panic("this is the bug") }
+
+// TestShowSpinJSONNamesTheOwner: a stream in good order is listed when its descriptor is asked for.
+func TestShowSpinJSONNamesTheOwner(t *testing.T) {
+	p := start(t, setup{}, section{proxy: config.Proxy{Name: "smtp"}, servers: []string{greets(t)}})
+	p.established("smtp")
+	v := p.views()[0]
+	ask := func(command string) (ids []string) {
+		t.Helper()
+		var state evidence.Snapshot
+		must(t, json.Unmarshal([]byte(p.ask(command)), &state))
+		for _, s := range state.Streams {
+			ids = append(ids, s.ID)
+		}
+		return ids
+	}
+	if ids := ask("show spin json"); len(ids) != 0 {
+		t.Errorf("streams in good order are listed: %v", ids)
+	}
+	for _, end := range v.Ends {
+		if ids := ask(fmt.Sprintf("show spin json 1 %d", end.FD)); len(ids) != 1 || ids[0] != v.ID {
+			t.Errorf("for descriptor %d the streams %v are listed, should be %s", end.FD, ids, v.ID)
+		}
+	}
+	const refusal = "expects the numbers of descriptors"
+	if text := p.ask("show spin json x"); !strings.Contains(text, refusal) {
+		t.Errorf("the answer to what is no number is %q", text)
+	}
+}

@@ -13,6 +13,9 @@ const edgeTriggered evidence.EventMask = 1 << 31
 var established = map[string]bool{"ESTABLISHED": true, "CLOSE_WAIT": true, "FIN_WAIT1": true,
 	"FIN_WAIT2": true}
 
+// readyLists is the hook that sees which descriptors are on a ready list.
+var readyLists = evidence.Know("iter")
+
 // lostWakeup is the rule for S1: an edge was consumed, work was left, and nobody will be told again. It costs
 // no CPU. The deciding fact is a stream that is neither due nor going to be told: it could go on by its own
 // account, or by the kernel's while the stream waits for an event that has come already.
@@ -79,7 +82,8 @@ func (in *input) notTold(s *evidence.Stream, now *evidence.Side, fd, out int) []
 	d := in.descriptor(fd)
 	woken, known := s.Woken.Get()
 	if d == nil || !known || in.Window == nil || woken >= in.Window.Start ||
-		!in.Window.Hooks.Syscall.IsKnown() || lostCalls(&in.Window.Losses) > 0 {
+		!in.Window.Hooks.Syscall.IsKnown() || in.Window.Hooks.Files != readyLists ||
+		lostCalls(&in.Window.Losses) > 0 {
 		return nil
 	}
 	socket, ok := d.Socket.Get()
@@ -114,7 +118,8 @@ func (in *input) notTold(s *evidence.Stream, now *evidence.Side, fd, out int) []
 // owns: bytes wait in them and nobody reads (S1). Whoever gathers the evidence asks the process for their
 // streams.
 func Owners(c *evidence.Case) []int {
-	if c.Window == nil || c.After == nil || !c.Window.Hooks.Syscall.IsKnown() {
+	if c.Window == nil || c.After == nil || !c.Window.Hooks.Syscall.IsKnown() ||
+		c.Window.Hooks.Files != readyLists {
 		return nil
 	}
 	in := &input{Case: c}

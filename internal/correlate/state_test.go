@@ -36,6 +36,7 @@ func ours() *evidence.Case {
 		s.Workers[0].Events, s.Workers[0].Stale = evidence.Know[uint64](40), evidence.Know[uint64](0)
 		s.Listeners = []evidence.Listener{{FD: 6, Address: "192.0.2.1:25", Frontend: "smtp", Armed: 1}}
 	}
+	c.Window.Hooks.Files = evidence.Know("iter")
 	c.Window.Descriptors = []evidence.Descriptor{
 		{FD: 20, EpollFD: 5, Socket: connection("192.0.2.1:25", "192.0.2.7:20639")},
 		{FD: 21, EpollFD: 5, Socket: connection("192.0.2.1:40000", "192.0.2.9:25")},
@@ -272,6 +273,9 @@ func TestRulesWithState(t *testing.T) {
 		{"S1, but it was woken", []change{ready, func(c *evidence.Case) { after(c).Calls++ }}, Healthy, "",
 			""},
 		{"S1: bytes wait, and no event will come", []change{waiting}, Stall, "S1", "0x2a00000003 client 20"},
+		{"S1, but nobody looked at the ready lists", []change{waiting, func(c *evidence.Case) {
+			c.Window.Hooks.Files = evidence.Know("proc")
+		}}, Healthy, "", ""},
 		{"S1, but no bytes wait", []change{asleep}, Healthy, "", ""},
 		{"S1, but the event comes now", []change{waiting, func(c *evidence.Case) {
 			inKernel(c, 0, func(s *evidence.Socket) { s.Ready = true })

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,30 @@ type confirmer interface {
 	Confirm(ctx context.Context, w *evidence.Window)
 }
 
+// owner is a witness that can be asked whose descriptors are.
+type owner interface {
+	Owners(ctx context.Context, fds []int) (*evidence.Snapshot, error)
+}
+
+// complete adds the streams that have the descriptors about which a rule wants to know whose they are.
+func complete(c *evidence.Case, ask func(fds []int) (*evidence.Snapshot, error)) {
+	fds := correlate.Owners(c)
+	if len(fds) == 0 {
+		return
+	}
+	s, err := ask(fds)
+	if err != nil {
+		c.Unknown = append(c.Unknown, fmt.Sprintf("whose the descriptors are in which bytes wait: %v", err))
+		return
+	}
+	for i := range s.Streams {
+		t := &s.Streams[i]
+		if slices.Contains(fds, t.ClientFD) || slices.Contains(fds, t.ServerFD) {
+			c.After.Streams = append(c.After.Streams, *t)
+		}
+	}
+}
+
 // collect watches the process. A part of the evidence that cannot be had is missing from the case, which says
 // so.
 func collect(ctx context.Context, o Options, c *evidence.Case, state witness) error {
@@ -124,6 +149,9 @@ func collect(ctx context.Context, o Options, c *evidence.Case, state witness) er
 	}
 	if w, ok := state.(confirmer); ok {
 		w.Confirm(ctx, c.Window)
+	}
+	if w, ok := state.(owner); ok {
+		complete(c, func(fds []int) (*evidence.Snapshot, error) { return w.Owners(ctx, fds) })
 	}
 	return running(o.PID)
 }

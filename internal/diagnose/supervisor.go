@@ -231,6 +231,7 @@ func (s *Supervisor) collect(ctx context.Context, window time.Duration, begin be
 		return s.collectBlind(ctx, window, err)
 	}
 	c.Process = c.After.Process
+	complete(c, func(fds []int) (*evidence.Snapshot, error) { return s.Engine.State(fds...), nil })
 	return c, nil
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
@@ -11,8 +12,8 @@ import (
 )
 
 // State returns the engine's own description of itself for a diagnosis: every worker, and those streams
-// that a rule may want to see.
-func (e *Engine) State() *evidence.Snapshot {
+// that a rule may want to see, or that have one of the descriptors.
+func (e *Engine) State(owners ...int) *evidence.Snapshot {
 	s := &evidence.Snapshot{
 		At: e.kernel.Now(),
 		Process: evidence.Process{
@@ -27,7 +28,8 @@ func (e *Engine) State() *evidence.Snapshot {
 	}
 	held := 0
 	stuck := e.Visit(func(v *StreamView) bool {
-		suspect := v.suspect()
+		suspect := v.suspect() || slices.Contains(owners, v.Ends[stream.Client].FD) ||
+			slices.Contains(owners, v.Ends[stream.Server].FD)
 		if !suspect && held < maxHeld && (v.held() || v.morsels()) {
 			held++
 			suspect = true

@@ -162,7 +162,16 @@ func (a API) Info(ctx context.Context) (Info, error) {
 
 // State asks a whyspin for its state.
 func (a API) State(ctx context.Context) (*evidence.Snapshot, error) {
-	text, err := a.Order(ctx, "show spin json")
+	return a.Owners(ctx, nil)
+}
+
+// Owners asks a whyspin for its state, with the streams that have one of the descriptors.
+func (a API) Owners(ctx context.Context, fds []int) (*evidence.Snapshot, error) {
+	order := "show spin json"
+	for _, fd := range fds {
+		order += fmt.Sprintf(" %d", fd)
+	}
+	text, err := a.Order(ctx, order)
 	if err != nil {
 		return nil, err
 	}
