@@ -26,9 +26,7 @@ func faulty(t *testing.T, f fault.Set, s settings, servers ...string) *proxy {
 		if change != nil {
 			change(c, p)
 		}
-		if f != 0 {
-			c.Global.Whyspin.Faults = []config.Fault{{Fault: f, Probability: 1}}
-		}
+		withFault(f)(c, p)
 	}
 	return start(t, s, servers...)
 }
@@ -365,14 +363,37 @@ func TestRetriesAtOnce(t *testing.T) {
 	})
 }
 
+// readsPerTurn keeps the most reads that were made between two waits.
+type readsPerTurn struct {
+	*clock
+	n    int64
+	most atomic.Int64
+}
+
+func (k *readsPerTurn) EpollWait(set int, events []sys.Event, timeout int, park bool) (int, sys.Errno) {
+	k.n = 0
+	return k.clock.EpollWait(set, events, timeout, park)
+}
+
+func (k *readsPerTurn) Read(fd int, p []byte) (int, sys.Errno) {
+	k.n++
+	k.most.Store(max(k.most.Load(), k.n))
+	return k.clock.Read(fd, p)
+}
+
+// TestReadsByteByByte: bytes come and go, each with a call of its own, and nobody else has to wait for them.
 func TestReadsByteByByte(t *testing.T) {
 	const size = 100_000
 	withAndWithout(t, fault.ReadsByteByByte, func(t *testing.T, f fault.Set) {
-		p := faulty(t, f, settings{}, serve(t, echo))
+		k := &readsPerTurn{clock: newClock()}
+		p := faulty(t, f, settings{kernel: k}, serve(t, echo))
 		roundTrip(t, p.dial(), size)
-		p.unblamed(0)
+		p.unblamed(-1)
 		if read := p.engine.Workers()[0].Read; f != 0 && read.Tiny != 2*size || f == 0 && read.Tiny > 2 {
 			t.Errorf("%d of %d reads brought next to nothing", read.Tiny, read.Calls)
+		}
+		if n := k.most.Load(); n > 2*passesPerWakeup*pumpRounds {
+			t.Errorf("%d reads in one turn, for one stream", n)
 		}
 	})
 }
