@@ -49,8 +49,8 @@ type Options struct {
 }
 
 // horizon is when a scenario must be over at the latest: the longest timeout that a generated scenario can
-// have is an hour.
-const horizon = 2 * time.Hour
+// have is an hour, and its clients may have to take turns.
+const horizon = 100 * time.Hour
 
 // maxTurns bounds the turns of a scenario. Generated scenarios need a few hundred to a few thousand.
 const maxTurns = 200_000
