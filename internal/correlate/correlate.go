@@ -49,6 +49,8 @@ type Diagnosis struct {
 	Threads []Thread
 	// Findings are sorted, the surest and worst first.
 	Findings []Finding
+	// Inefficiencies are what costs CPU without being a spin.
+	Inefficiencies []Inefficiency
 	// Socket is the runtime API that answered, empty when none did. Streams is how many streams it has.
 	Socket  string
 	Streams evidence.Observed[int]
@@ -93,7 +95,8 @@ func Correlate(c *evidence.Case) *Diagnosis {
 		d.Findings[i].Confidence = confidence(d.Findings[i].Evidence)
 	}
 	slices.SortStableFunc(d.Findings, worse)
-	d.Verdict = in.verdict(d.Findings)
+	d.Inefficiencies = tinyIO(in)
+	d.Verdict = in.verdict(d.Findings, d.Inefficiencies)
 	return d
 }
 
@@ -137,9 +140,12 @@ func worse(a, b Finding) int {
 		cmp.Compare(b.Confidence, a.Confidence))
 }
 
-func (in *input) verdict(findings []Finding) Verdict {
+func (in *input) verdict(findings []Finding, inefficiencies []Inefficiency) Verdict {
 	if len(findings) > 0 {
 		return findings[0].Verdict()
+	}
+	if slices.ContainsFunc(inefficiencies, func(e Inefficiency) bool { return e.material(in.seconds()) }) {
+		return Inefficient
 	}
 	if in.busyPolling() {
 		return Configured

@@ -24,7 +24,24 @@ type document struct {
 	Threads  []thread  `json:"threads"`
 	Findings []finding `json:"findings"`
 	// Inefficiencies is what costs CPU without being a spin.
-	Inefficiencies []struct{} `json:"inefficiencies"`
+	Inefficiencies []inefficiency `json:"inefficiencies"`
+}
+
+type inefficiency struct {
+	Class string `json:"class"`
+	Name  string `json:"name"`
+	// CPUShare is of one CPU, by what CPUShareBy says: "samples" or "call counts".
+	CPUShare   evidence.Observed[float64] `json:"cpu_share"`
+	CPUShareBy string                     `json:"cpu_share_by,omitempty"`
+	// Thread is absent when it is not known.
+	Thread  int      `json:"thread,omitempty"`
+	Calls   uint64   `json:"calls"`
+	Bytes   uint64   `json:"bytes"`
+	FDs     []int    `json:"fds"`
+	Streams []stream `json:"streams"`
+
+	Evidence []fact   `json:"evidence"`
+	Unknown  []string `json:"unknown"`
 }
 
 type target struct {
@@ -72,16 +89,17 @@ type finding struct {
 }
 
 type stream struct {
-	ID          string  `json:"id"`
-	Frontend    string  `json:"frontend"`
-	Backend     string  `json:"backend,omitempty"`
-	Server      string  `json:"server,omitempty"`
-	Client      string  `json:"client,omitempty"`
-	Upstream    string  `json:"upstream,omitempty"`
-	AgeSeconds  float64 `json:"age_seconds"`
-	ClientState string  `json:"client_state"`
-	ServerState string  `json:"server_state"`
-	Calls       uint64  `json:"calls"`
+	ID string `json:"id"`
+	// The rest is not observed when the stream gives no account of itself, because its worker does not.
+	Frontend    evidence.Observed[string]  `json:"frontend"`
+	Backend     string                     `json:"backend,omitempty"`
+	Server      string                     `json:"server,omitempty"`
+	Client      string                     `json:"client,omitempty"`
+	Upstream    string                     `json:"upstream,omitempty"`
+	AgeSeconds  evidence.Observed[float64] `json:"age_seconds"`
+	ClientState evidence.Observed[string]  `json:"client_state"`
+	ServerState evidence.Observed[string]  `json:"server_state"`
+	Calls       evidence.Observed[uint64]  `json:"calls"`
 }
 
 type fd struct {
@@ -147,7 +165,7 @@ func JSON(w io.Writer, d *correlate.Diagnosis) error {
 			d.Process.Program, d.Process.Surroundings},
 		Window: window{round(d.Window.Seconds()), d.Hooks, nonNil(d.Unknown)},
 		// Empty lists are written as such: a program that iterates need not ask first.
-		Threads: []thread{}, Findings: []finding{}, Inefficiencies: []struct{}{},
+		Threads: []thread{}, Findings: []finding{}, Inefficiencies: []inefficiency{},
 	}
 	if d.Verdict != correlate.NotObserved {
 		verdict := string(d.Verdict)
@@ -160,6 +178,9 @@ func JSON(w io.Writer, d *correlate.Diagnosis) error {
 	}
 	for i := range d.Findings {
 		doc.Findings = append(doc.Findings, jsonFinding(&d.Findings[i]))
+	}
+	for i := range d.Inefficiencies {
+		doc.Inefficiencies = append(doc.Inefficiencies, jsonInefficiency(&d.Inefficiencies[i]))
 	}
 	var text bytes.Buffer
 	out := json.NewEncoder(&text)
@@ -182,11 +203,8 @@ func jsonFinding(f *correlate.Finding) finding {
 		j.Class = &class
 	}
 	if s := f.Stream; s != nil {
-		j.Stream = &stream{
-			ID: s.ID, Frontend: s.Frontend, Backend: s.Backend, Server: s.Server, Client: s.Client,
-			Upstream: s.Upstream, AgeSeconds: round(s.Age.Seconds()), ClientState: s.ClientState,
-			ServerState: s.ServerState, Calls: s.Calls,
-		}
+		out := jsonStream(s)
+		j.Stream = &out
 	}
 	if d := f.FD; d != nil {
 		j.FD = jsonDescriptor(d)
@@ -205,12 +223,42 @@ func jsonFinding(f *correlate.Finding) finding {
 		const micro = 1e6 // steps lie close together
 		j.History = append(j.History, step{math.Round(s.Since.Seconds()*micro) / micro, s.Text})
 	}
-	for _, e := range f.Evidence {
+	j.Evidence = append(j.Evidence, jsonFacts(f.Evidence)...)
+	return j
+}
+
+func jsonStream(s *evidence.Stream) stream {
+	if s.ClientState == "" {
+		return stream{ID: s.ID}
+	}
+	return stream{
+		ID: s.ID, Frontend: evidence.Know(s.Frontend), Backend: s.Backend, Server: s.Server,
+		Client: s.Client, Upstream: s.Upstream, AgeSeconds: evidence.Know(round(s.Age.Seconds())),
+		ClientState: evidence.Know(s.ClientState), ServerState: evidence.Know(s.ServerState),
+		Calls: evidence.Know(s.Calls),
+	}
+}
+
+func jsonFacts(facts []correlate.Fact) []fact {
+	list := []fact{}
+	for _, e := range facts {
 		out := fact{Fact: e.Text, Source: e.Source, Weight: e.Weight}
 		if n, ok := e.Count.Get(); ok {
 			out.Count = &n
 		}
-		j.Evidence = append(j.Evidence, out)
+		list = append(list, out)
+	}
+	return list
+}
+
+func jsonInefficiency(e *correlate.Inefficiency) inefficiency {
+	j := inefficiency{
+		Class: string(e.Class), Name: e.Class.Name(), CPUShare: rounded(e.CPU), CPUShareBy: e.By,
+		Thread: e.TID, Calls: e.Calls, Bytes: e.Bytes, FDs: e.Descriptors, Streams: []stream{},
+		Evidence: jsonFacts(e.Evidence), Unknown: nonNil(e.Unknown),
+	}
+	for _, s := range e.Streams {
+		j.Streams = append(j.Streams, jsonStream(s))
 	}
 	return j
 }

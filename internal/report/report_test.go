@@ -126,8 +126,52 @@ func diagnoses() map[string]*correlate.Diagnosis {
 	}
 	return map[string]*correlate.Diagnosis{
 		"spin": spin(), "unknown": unknownSpin(), "healthy": healthy, "not-observed": blind,
-		"foreign": foreign(),
+		"foreign": foreign(), "stall": stall(), "inefficient": inefficient(),
 	}
+}
+
+// stall is what only a program that describes itself can be told: a lost edge, and beside it a timer that
+// lies ahead, a listener with its limit, and a worker that is stuck at a stream.
+func stall() *correlate.Diagnosis {
+	d := spin()
+	held := *d.Findings[0].Stream
+	d.Verdict = correlate.Stall
+	d.Findings = []correlate.Finding{
+		{Class: correlate.S1, Confidence: 0.92, Idle: true, Stalled: true, Stream: &held,
+			Remedy: "restart it",
+			FD: &correlate.Descriptor{Number: 20, Side: "client", Kind: "tcp", State: "ESTABLISHED",
+				Mask: evidence.Know("")},
+			Evidence: []correlate.Fact{
+				{Text: "bytes wait in descriptor 20 to be read, and the stream waits to be told",
+					Count: evidence.Know[uint64](500), Source: "descriptor iterator", Weight: 0.8},
+				{Text: "events and calls on descriptor 20 in the window, which is edge-triggered",
+					Count: evidence.Know[uint64](0), Source: "syscall probe", Weight: 0.6},
+			}},
+		{Class: correlate.T2, Confidence: 0.9, Remedy: "restart it",
+			Timer: &correlate.Timer{Name: "tunnel", Ahead: evidence.Know(time.Hour)}},
+		{Class: correlate.F5, Confidence: 0.9, Remedy: "raise the limit", Listener: &correlate.Listener{
+			Number: 6, Address: "192.0.2.1:25", Frontend: "smtp", Limit: "maxconn 10 of the frontend",
+			Error: "too many open files"}},
+		{Class: correlate.B1, Confidence: 0.9, Remedy: "restart it",
+			Stream: &evidence.Stream{ID: "0x2a00000003", ClientFD: -1, ServerFD: -1}},
+	}
+	return d
+}
+
+// inefficient costs more than it need.
+func inefficient() *correlate.Diagnosis {
+	d := spin()
+	slow := d.Findings[0].Stream
+	d.Verdict, d.Findings = correlate.Inefficient, nil
+	d.Inefficiencies = []correlate.Inefficiency{
+		{Class: correlate.B4, CPU: evidence.Know(0.123), By: "call counts", TID: 4712, Calls: 800_000,
+			Bytes: 400_000, Descriptors: []int{20, 24}, Streams: []*evidence.Stream{slow},
+			Evidence: []correlate.Fact{{Text: "reads that moved 1 to 16 bytes",
+				Count: evidence.Know[uint64](400_000), Source: "syscall probe"}}},
+		{Class: correlate.B4, Calls: 80_000, Bytes: 80_000, Descriptors: []int{9},
+			Unknown: []string{"the share of a CPU that they cost"}},
+	}
+	return d
 }
 
 func TestGoldenReports(t *testing.T) {

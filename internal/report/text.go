@@ -31,6 +31,7 @@ func Text(w io.Writer, d *correlate.Diagnosis) error {
 		p.finding(&d.Findings[0])
 		p.others(d.Findings[1:])
 	}
+	p.inefficiencies(d)
 	p.threads(d)
 	p.unknown(d)
 	lines := p.lines
@@ -259,16 +260,53 @@ func (p *printer) others(findings []correlate.Finding) {
 			return
 		}
 		f := &findings[i]
-		who := ""
-		if s := f.Stream; s != nil {
-			who = fmt.Sprintf("  stream %s, client %s, server %s, age %s", s.ID, s.ClientState,
-				s.ServerState, age(s.Age))
-		} else if f.FD != nil {
-			who = "  fd " + descriptor(f.FD)
-		} else if f.Destination != "" {
-			who = "  to " + f.Destination
+		p.line("  %s (%.2f)%s", title(f), f.Confidence, culprit(f))
+	}
+}
+
+// culprit names in a few words whom a finding blames.
+func culprit(f *correlate.Finding) string {
+	s := f.Stream
+	switch {
+	case s != nil && s.ClientState == "":
+		return fmt.Sprintf("  stream %s", s.ID)
+	case s != nil:
+		return fmt.Sprintf("  stream %s, client %s, server %s, age %s", s.ID, s.ClientState, s.ServerState,
+			age(s.Age))
+	case f.FD != nil:
+		return "  fd " + descriptor(f.FD)
+	case f.Listener != nil:
+		return "  listener " + or(f.Listener.Address, "of unknown address") + limits(f.Listener)
+	case f.Destination != "":
+		return "  to " + f.Destination
+	}
+	return ""
+}
+
+// inefficiencies are told in two lines each: what they cost, and on which streams.
+func (p *printer) inefficiencies(d *correlate.Diagnosis) {
+	for i := range d.Inefficiencies {
+		e := &d.Inefficiencies[i]
+		if i == maxOthers {
+			p.line("  ... and %d more (--json)", len(d.Inefficiencies)-i)
+			return
 		}
-		p.line("  %s (%.2f)%s", title(f), f.Confidence, who)
+		cost := "a share of a CPU that is not known"
+		if v, ok := e.CPU.Get(); ok {
+			cost = fmt.Sprintf("%.0f%% of a CPU, by %s", 100*v, e.By)
+		}
+		p.line("")
+		p.line("%s %s: %s; %d calls moved %d bytes", e.Class, e.Class.Name(), cost, e.Calls, e.Bytes)
+		var on []string
+		for _, s := range e.Streams {
+			on = append(on, fmt.Sprintf("stream %s (%s)", s.ID, route(s)))
+		}
+		if len(on) == 0 {
+			for _, fd := range e.Descriptors {
+				on = append(on, fmt.Sprintf("fd %d", fd))
+			}
+		}
+		p.line("  on       %s", strings.Join(on, ", "))
 	}
 }
 
