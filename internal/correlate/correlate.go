@@ -103,8 +103,8 @@ func Correlate(c *evidence.Case) *Diagnosis {
 // rules are the rules in the order in which they are asked: first those that know a stream, which is more
 // than a descriptor, and last the one for what the others leave.
 var rules = []func(*input) []Finding{
-	orphaned, pastDue, aheadOfTime, retryStorm, readyFlag, backPressure, selfWake, repeated, redelivered,
-	speculative, futile, lockSpin, insideHandler, insideKernel, lostWakeup, noSleep, unexplained,
+	orphaned, pastDue, aheadOfTime, retriers, readyFlag, backPressure, selfWake, repeated, redelivered,
+	speculative, futile, retryStorm, lockSpin, insideHandler, insideKernel, lostWakeup, noSleep, unexplained,
 }
 
 // input is the evidence with what the gate made of it.

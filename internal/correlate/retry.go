@@ -22,9 +22,8 @@ const (
 // looks like progress; the deciding fact is attempts to one destination at the speed of system calls, none
 // of which comes about, while no clients arrive that would explain them.
 func retryStorm(in *input) []Finding {
-	found := in.retriers()
 	if in.Window == nil || in.busyPolling() {
-		return found
+		return nil
 	}
 	var accepts uint64
 	for i := range in.Window.Descriptors {
@@ -34,12 +33,13 @@ func retryStorm(in *input) []Finding {
 	some := len(threads) > 0
 	threads = slices.DeleteFunc(threads, in.explained)
 	if !awake || some && len(threads) == 0 {
-		return found
+		return nil
 	}
+	var found []Finding
 	for i := range in.Window.Destinations {
 		d := &in.Window.Destinations[i]
 		established, known := d.Established.Get()
-		if slices.ContainsFunc(found, func(f Finding) bool { return f.Destination == d.Address }) {
+		if slices.ContainsFunc(in.found, func(f Finding) bool { return f.Destination == d.Address }) {
 			continue
 		}
 		if float64(d.Connects) < leastConnects*in.Window.Length().Seconds() ||
@@ -76,12 +76,14 @@ func retryStorm(in *input) []Finding {
 	return found
 }
 
-// retriers returns the findings about streams that say how often they tried to reach a server.
-func (in *input) retriers() []Finding {
+// retriers is the rule for C1 when the stream says how often it tried to reach a server. The deciding fact is
+// that number, which retries with any delay keep low.
+func retriers(in *input) []Finding {
 	var found []Finding
 	for _, c := range in.courses() {
 		attempts, known := c.attempts.Get()
-		if !known || c.Upstream == "" || float64(attempts) < leastConnects*in.seconds() {
+		if !known || c.Upstream == "" || attempts < leastAttempts ||
+			float64(attempts) < leastConnects*in.seconds() {
 			continue
 		}
 		f := in.finding(C1, c.Stream)
