@@ -104,7 +104,7 @@ func TestAFaultyDescriptorSpinsAndIsKilled(t *testing.T) {
 		t.Run(tt.fault.String(), func(t *testing.T) {
 			p := tt.start(t, tt.fault)
 			tt.traffic(t, p, p.dial())
-			s := <-p.engine.Suspicions()
+			s := p.nextSuspicion()
 			v := p.views()
 			if len(v) != 1 || s.Stream != v[0].ID || s.Cause != tt.cause {
 				t.Errorf("suspicion of %s by %q, should be of the one stream by %q", s.Subject(), s.Cause,
