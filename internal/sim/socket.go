@@ -219,13 +219,10 @@ func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	return n, 0
 }
 
-// morsel is up to how many bytes a call moves for nothing but its own cost, and morsels how many reads in a
-// row may ask for no more than that. One may find that little room behind what the buffer holds; the next
-// finds none, or half of the buffer.
-const (
-	morsel  = 16
-	morsels = 4
-)
+// morsel is up to how many bytes a call moves for nothing but its own cost. It is also how many reads in a
+// row may ask for no more than that: as many as fill what is left of a buffer with a byte each, where reads
+// stop short. Then there is no room, or half of the buffer.
+const morsel = 16
 
 // checkRoom: what is there is read at once, as far as a buffer can hold it.
 func (w *World) checkRoom(s *socket, room, waiting int) {
@@ -233,7 +230,7 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 		s.morsels = 0
 		return
 	}
-	if s.morsels++; s.morsels > morsels {
+	if s.morsels++; s.morsels > morsel {
 		w.fail("morsels", "%s: %d bytes wait and the engine reads %d at a time, again and again",
 			w.describe(s.fd), waiting, room)
 	}
