@@ -55,15 +55,15 @@ func (p *proxy) suspected(cause string) StreamView {
 		p.t.Errorf("suspected after %d wakeups by %q, should be %q", s.Wakeups, s.Cause, cause)
 	}
 	p.t.Logf("suspected %v after the first of %d wakeups without progress", s.At.Sub(s.Since), s.Wakeups)
-	state := p.engine.State()
-	if len(state.Streams) != 1 || state.Streams[0].ID != s.Stream || state.Streams[0].NoProgress.Or(0) == 0 {
-		p.t.Errorf("the suspicion is about %s, the state lists %+v", s.Stream, state.Streams)
-	}
-	v, ok := p.engine.Find(s.Stream)
-	if !ok {
+	eventually(p.t, "the state to list the suspect stream and no other", func() bool {
+		listed := p.engine.State().Streams
+		return len(listed) == 1 && listed[0].ID == s.Stream && listed[0].NoProgress.Or(0) > 0
+	})
+	views := p.views()
+	if len(views) != 1 || views[0].ID != s.Stream {
 		p.t.Fatalf("the suspect stream %s is not there", s.Stream)
 	}
-	return v
+	return views[0]
 }
 
 // heals requires that the spin ends with its stream.
