@@ -15,11 +15,14 @@ const (
 	// waitsPerProgress is how many waits go with one useful call on a thread that spins. On spinning
 	// processes it was about 500, on busy healthy ones well below 1 (about 380 calls were made per wait).
 	waitsPerProgress = 10
-	// nearlyAwake bounds the share of the window asleep of a thread that did not sleep in any of its waits:
-	// what is left is the lag of the scheduler's sums, for the time that a thread waits for a CPU is added
-	// when it gets it. sleepsPerWait is how often it may have slept elsewhere: once in so many waits.
+	// nearlyAwake bounds the share of the window asleep of a thread that hardly slept in its waits: what is
+	// left is the lag of the scheduler's sums, for the time that a thread waits for a CPU is added when it
+	// gets it. sleepsPerWait is how often it may have slept elsewhere: once in so many waits. In the wait
+	// itself threads that share a set sleep when they meet at the kernel's lock on it, 10 to 30 times in a
+	// million waits: waitsPerLock allows ten times as many.
 	nearlyAwake   = 0.3
 	sleepsPerWait = 100
+	waitsPerLock  = 3000
 	// longestTurn is how much CPU time in the program goes with one wait at most on a thread that spins.
 	// Handlers that compute take longer (look-alikes L4 and L14).
 	longestTurn = time.Millisecond
@@ -118,7 +121,8 @@ func (t *Thread) judge(l *loop, window time.Duration) {
 	if asleep, ok := t.Slept.Get(); ok {
 		slept, exact := l.slept.Get()
 		l.awake = asleep < awake ||
-			exact && slept == 0 && asleep < nearlyAwake && l.switches.Or(total)*sleepsPerWait <= total
+			exact && slept*waitsPerLock <= total && asleep < nearlyAwake &&
+				l.switches.Or(total)*sleepsPerWait <= total
 	} else {
 		// Without scheduler data: it cannot have slept in waits with a timeout of zero.
 		l.awake = share(l.waits.Timeout(evidence.TimeoutZero), total) > 1-awake
