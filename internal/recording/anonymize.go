@@ -117,6 +117,20 @@ func (m *mask) snapshot(s *evidence.Snapshot) {
 		return
 	}
 	m.program(&s.Process)
+	for i := range s.Listeners {
+		l := &s.Listeners[i]
+		l.Address, l.Frontend = m.address(l.Address), m.name("proxy", l.Frontend)
+		l.Error = m.sentence(l.Error)
+	}
+	for i := range s.Claims {
+		v := &s.Claims[i]
+		v.Frontend = m.name("proxy", v.Frontend)
+		if backend, server, ok := strings.Cut(v.Server, "/"); ok {
+			v.Server = m.name("proxy", backend) + "/" + m.name("server", server)
+		} else {
+			v.Server = m.name("server", v.Server)
+		}
+	}
 	for i := range s.Streams {
 		v := &s.Streams[i]
 		v.Frontend, v.Backend = m.name("proxy", v.Frontend), m.name("proxy", v.Backend)

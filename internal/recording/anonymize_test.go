@@ -15,9 +15,17 @@ import (
 
 // public are the texts of a case that do not tell whose it is. A new field is a secret until it is here.
 var public = []string{
-	"Case.After.Process.Kind", "Case.After.Streams.Cause", "Case.After.Streams.ClientState",
-	"Case.After.Streams.ID", "Case.After.Streams.ServerState", "Case.After.Streams.Timers.Name",
-	"Case.Process.Kind",
+	"Case.After.Activity.Counters.key", "Case.After.Claims.Handler", "Case.After.Claims.Threads",
+	"Case.After.Listeners.Limit", "Case.After.Process.Kind", "Case.After.Process.Program.EventLoop",
+	"Case.After.Process.Program.Name", "Case.After.Process.Program.Role",
+	"Case.After.Process.Program.Version", "Case.After.Streams.Cause", "Case.After.Streams.ClientState",
+	"Case.After.Streams.History.Cause", "Case.After.Streams.History.ClientState",
+	"Case.After.Streams.History.RequestIn", "Case.After.Streams.History.RequestOut",
+	"Case.After.Streams.History.ResponseIn", "Case.After.Streams.History.ResponseOut",
+	"Case.After.Streams.History.ServerState", "Case.After.Streams.ID", "Case.After.Streams.ServerState",
+	"Case.After.Streams.Timers.Name", "Case.After.Workers.Running",
+	"Case.Process.Kind", "Case.Process.Program.EventLoop", "Case.Process.Program.Name",
+	"Case.Process.Program.Role", "Case.Process.Program.Version",
 	"Case.Window.Descriptors.Before.Kind", "Case.Window.Descriptors.Before.State",
 	"Case.Window.Descriptors.Socket.Kind", "Case.Window.Descriptors.Socket.State",
 	"Case.Window.Hooks.Files", "Case.Window.Hooks.Samples", "Case.Window.Hooks.Socket",
@@ -54,6 +62,11 @@ func walk(v reflect.Value, path string, visit func(path, text string)) {
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
 			walk(v.Index(i), path, visit)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			walk(key, path+".key", visit)
+			walk(v.MapIndex(key), path, visit)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {

@@ -298,5 +298,11 @@ func numberAll(c *evidence.Case, number func(int) int) {
 			s.Streams[i].ClientFD = number(s.Streams[i].ClientFD)
 			s.Streams[i].ServerFD = number(s.Streams[i].ServerFD)
 		}
+		for i := range s.Listeners {
+			s.Listeners[i].FD = number(s.Listeners[i].FD)
+		}
+		for i := range s.Claims {
+			s.Claims[i].FD = number(s.Claims[i].FD)
+		}
 	}
 }

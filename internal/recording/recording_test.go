@@ -64,6 +64,12 @@ func fill(t testing.TB, v reflect.Value, path string, text func(string) string, 
 		for i := range v.Len() {
 			fill(t, v.Index(i), path, text, n)
 		}
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(t, key, path+".key", text, n)
+		fill(t, value, path, text, n)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i), path+"."+v.Type().Field(i).Name, text, n)
