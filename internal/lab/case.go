@@ -27,6 +27,8 @@ type Case struct {
 	// fault is what the proxy carries, none for a look-alike. workers is its number of workers, 0 for one.
 	fault   fault.Set
 	workers int
+	// everywhere is true exactly when the fault is one of the whole process.
+	everywhere bool
 	// global are further lines of the section "global", lines those of the section that the case's traffic
 	// goes through. They may ask the stage for servers.
 	global string
@@ -40,6 +42,8 @@ type Case struct {
 	symptom func(ctx context.Context, s *stage) error
 	// remedy ends it, nil for an order to shut down every stream that the verdict names.
 	remedy func(ctx context.Context, s *stage, d *correlate.Diagnosis) error
+	// heals is true exactly when "whyspin.spin-action shutdown" ends it.
+	heals bool
 	// verdict is that of a look-alike, empty for healthy.
 	verdict correlate.Verdict
 	// blind are the columns of the matrix, beside the class itself, that are right without the state.
@@ -85,16 +89,27 @@ func Find(name string) (*Case, error) {
 	return all[at], nil
 }
 
-// configuration is what the case's proxy runs with. Probes of its own would only disturb the others.
+// faultLine is how the configuration asks for the fault: in the streams of the case alone, unless it is one
+// of the whole process.
+func (c *Case) faultLine() string {
+	if c.everywhere {
+		return fmt.Sprintf("whyspin.fault %v", c.fault)
+	}
+	return fmt.Sprintf("whyspin.fault %v in case", c.fault)
+}
+
+// configuration is what the case's proxy runs with. Probes of its own, without an action to take, would only
+// disturb the others.
 func (c *Case) configuration(s *stage) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global\n    nbthread %d\n    stats socket %s mode 600 level admin\n",
 		cmp.Or(c.workers, 1), s.socket)
-	b.WriteString("    whyspin.tracing off\n")
 	if c.fault != 0 {
-		fmt.Fprintf(&b, "    whyspin.fault %v\n", c.fault)
+		fmt.Fprintf(&b, "    %s\n", c.faultLine())
 	}
-	if s.action != "" {
+	if s.action == "" {
+		b.WriteString("    whyspin.tracing off\n")
+	} else {
 		fmt.Fprintf(&b, "    whyspin.spin-action %s\n", s.action)
 	}
 	b.WriteString(c.global)

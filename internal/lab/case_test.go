@@ -8,13 +8,32 @@ import (
 	"github.com/whyspin/whyspin/internal/report"
 )
 
-// TestEachCaseIsJudgedRight runs every case of the lab once: each class is named with its culprit, no
-// look-alike is accused. "make catalogue" does the same three times, and with one witness less.
-func TestEachCaseIsJudgedRight(t *testing.T) {
-	for _, c := range Cases() {
+// testWindow is how long the diagnoses of the tests watch.
+const testWindow = 400 * time.Millisecond
+
+// TestEachClassIsNamedAndHealed runs every case of a class: symptom, verdict with the culprit, healthy
+// traffic, runtime API, remedy, recovery.
+func TestEachClassIsNamedAndHealed(t *testing.T) {
+	for i := range classes {
+		c := &classes[i]
 		t.Run(c.Class+" "+c.Name, func(t *testing.T) {
 			t.Parallel()
-			trial, err := Try(t.Context(), program, c, []Way{Both}, 400*time.Millisecond)
+			var out bytes.Buffer
+			r := &story{out: &out, window: testWindow, figures: 300 * time.Millisecond}
+			if err := run(t.Context(), program, c, r); err != nil {
+				t.Errorf("%v\n%s", err, &out)
+			}
+		})
+	}
+}
+
+// TestNoLookAlikeIsAccused runs every case of a look-alike.
+func TestNoLookAlikeIsAccused(t *testing.T) {
+	for i := range lookAlikes {
+		c := &lookAlikes[i]
+		t.Run(c.Class+" "+c.Name, func(t *testing.T) {
+			t.Parallel()
+			trial, err := Try(t.Context(), program, c, []Way{Both}, testWindow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -25,6 +44,24 @@ func TestEachCaseIsJudgedRight(t *testing.T) {
 				}
 				t.Errorf("%v\n%s", wrong, &text)
 			}
+		})
+	}
+}
+
+// TestSpinActionEndsEachSpin runs the cases that the proxy can end by itself.
+func TestSpinActionEndsEachSpin(t *testing.T) {
+	for i := range classes {
+		c := &classes[i]
+		if !c.heals {
+			continue
+		}
+		t.Run(c.Class+" "+c.Name, func(t *testing.T) {
+			t.Parallel()
+			took, err := Heal(t.Context(), program, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("the proxy acted %v after the traffic had begun", took)
 		})
 	}
 }

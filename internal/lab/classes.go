@@ -9,7 +9,12 @@ import (
 // classes are the cases of the classes of the catalogue, in its order.
 var classes = []Case{
 	{
-		Name: "redispatch-after-abort", Class: "T3", fault: fault.RedispatchAfterAbort,
+		Name: "timer-not-disarmed", Class: "T1", fault: fault.TimerNotDisarmed, heals: true,
+		Shows: "the connect timer stays armed after the connect, and passes",
+		lines: plain("timeout connect 100ms"), start: sayOne, blind: []string{Awake},
+	},
+	{
+		Name: "redispatch-after-abort", Class: "T3", fault: fault.RedispatchAfterAbort, heals: true,
 		Shows: "a client leaves in the wakeup of a connect timeout, and a timer is armed on what is shut",
 		lines: foundingLines("timeout tunnel 1500ms"), start: hitFounding, blind: []string{Awake},
 		symptom: awaitOrphanOverdue,
@@ -18,6 +23,51 @@ var classes = []Case{
 		Name: "redispatch-after-abort-idle", Class: "T3i", fault: fault.RedispatchAfterAbort,
 		Shows: "the same without a timer: nothing will ever move the stream, and it costs no CPU",
 		lines: foundingLines(), start: hitFounding, blind: []string{"healthy"}, symptom: already,
+	},
+	{
+		Name: "write-interest-kept", Class: "F1", fault: fault.WriteInterestKept, heals: true,
+		Shows: "a server's connection is watched for room to write, and there is nothing to write",
+		lines: ownEcho, start: sayOne,
+	},
+	{
+		Name: "read-interest-kept", Class: "F2", fault: fault.ReadInterestKept, heals: true,
+		Shows: "a client sends more than its server reads, and is watched for more",
+		lines: deafServer, start: fill,
+	},
+	{
+		Name: "eof-forgotten", Class: "F3", fault: fault.EOFForgotten, heals: true,
+		Shows: "a client has said that nothing more comes, and is asked again and again",
+		lines: holdingServer, start: sayAndShut,
+	},
+	{
+		Name: "error-ignored", Class: "F4", fault: fault.ErrorIgnored, heals: true,
+		Shows: "a client that has shut down resets its connection, and nobody reads from it any more",
+		lines: holdingServer, start: shutAndReset,
+	},
+	{
+		Name: "accept-not-paused", Class: "F5", fault: fault.AcceptNotPaused,
+		Shows: "a frontend is full, and its listener is watched on while a client waits",
+		lines: plain("maxconn 2"), start: overfill, remedy: leave,
+	},
+	{
+		Name: "closed-without-removal", Class: "F6", fault: fault.ClosedWithoutRemoval,
+		Shows: "a client's descriptor is closed, and lives on in the epoll set by a copy",
+		lines: endingServer, start: sayAndLeave, remedy: restart,
+	},
+	{
+		Name: "registered-twice", Class: "F7", fault: fault.RegisteredTwice, workers: 2,
+		Shows: "a connection is handed to another worker, and the first one is still woken by it",
+		start: crowd, remedy: leave,
+	},
+	{
+		Name: "interest-rewritten", Class: "F8", fault: fault.InterestRewritten, heals: true,
+		Shows: "what a connection is watched for is written anew in each turn, which wakes it again",
+		start: sayOne,
+	},
+	{
+		Name: "retries-at-once", Class: "C1", fault: fault.RetriesAtOnce,
+		Shows: "a server refuses and is tried again at once, for as long as the client stays",
+		lines: refusingServer, start: insist, remedy: bringUp,
 	},
 }
 

@@ -17,25 +17,25 @@ import (
 type story struct {
 	*stage
 	out io.Writer
+	// window is how long the verdict's diagnosis watches, figures how long one that counts does.
+	window, figures time.Duration
 	// calm is what the proxy used before the case, awake while it had its symptom.
 	calm, awake usage
 }
 
-// storyWindow is how long the story's verdict watches, measureFor how long its figures do.
-const (
-	storyWindow = time.Second
-	measureFor  = 500 * time.Millisecond
-)
-
 // Run runs a case and explains it on out: symptom, verdict, remedy and recovery. It returns an error unless
 // everything was as it has to be. The program is the whyspin to run as the proxy.
 func Run(ctx context.Context, out io.Writer, program string, c *Case) error {
+	return run(ctx, program, c, &story{out: out, window: time.Second, figures: 500 * time.Millisecond})
+}
+
+func run(ctx context.Context, program string, c *Case, r *story) error {
 	s, err := open(ctx, c, program, "")
 	defer s.close()
 	if err != nil {
 		return err
 	}
-	r := &story{stage: s, out: out}
+	r.stage = s
 	err = r.tell(ctx)
 	if ended := s.proxy.alive(); err != nil && ended != nil {
 		return ended
@@ -53,17 +53,17 @@ func (r *story) title(format string, args ...any) {
 func (r *story) tell(ctx context.Context) error {
 	r.say("%s %s: %s", r.c.Class, r.c.Name, r.c.Shows)
 	if r.c.fault != 0 {
-		r.say("The proxy carries the bug on purpose: whyspin.fault %v.", r.c.fault)
+		r.say("The proxy carries the bug on purpose: %s.", r.c.faultLine())
 	}
 	r.say("  process %d, %d healthy conversations in the background", r.proxy.pid(), talkers)
 	var err error
-	if r.calm, err = r.proxy.measure(ctx, measureFor); err != nil {
+	if r.calm, err = r.proxy.measure(ctx, r.figures); err != nil {
 		return err
 	}
 	if err := r.bring(ctx); err != nil {
 		return err
 	}
-	if r.awake, err = r.proxy.measure(ctx, measureFor); err != nil {
+	if r.awake, err = r.proxy.measure(ctx, r.figures); err != nil {
 		return err
 	}
 	r.title("What there is to see")
@@ -73,7 +73,7 @@ func (r *story) tell(ctx context.Context) error {
 		return err
 	}
 	r.title("What whyspin says: whyspin diagnose --pid %d", r.proxy.pid())
-	d, err := r.diagnose(ctx, Both, storyWindow)
+	d, err := r.diagnose(ctx, Both, r.window)
 	if err != nil {
 		return err
 	}
@@ -141,12 +141,8 @@ func (r *story) recover(ctx context.Context, d *correlate.Diagnosis) error {
 		r.say("  the process has ended, and with it the case")
 		return nil
 	}
-	var after usage
-	err := until(ctx, patience, "the CPU of the proxy to be what it was", func() (bool, error) {
-		var err error
-		after, err = r.proxy.measure(ctx, measureFor)
-		return after.cpu <= r.calm.cpu+healed*max(0.1, r.awake.cpu-r.calm.cpu), err
-	})
+	most := r.calm.cpu + max(leastHealed, healed*(r.awake.cpu-r.calm.cpu))
+	after, err := r.proxy.awaitCalm(ctx, most, r.figures)
 	r.say("  after:  %s", after)
 	if err != nil {
 		return err
@@ -183,6 +179,9 @@ func shutDown(ctx context.Context, s *stage, d *correlate.Diagnosis) error {
 		}
 		named++
 		order := "shutdown session " + f.Stream.ID
+		if !strings.Contains(f.Remedy, order) {
+			return fmt.Errorf("the remedy of %s is said to be %q, should be %q", f.Class, f.Remedy, order)
+		}
 		answer, err := s.proxy.api.Order(ctx, order)
 		if err != nil {
 			return err
@@ -202,6 +201,18 @@ func shutDown(ctx context.Context, s *stage, d *correlate.Diagnosis) error {
 func leave(_ context.Context, s *stage, _ *correlate.Diagnosis) error {
 	s.endCase()
 	s.remedied = append(s.remedied, "the peers of the case have left")
+	return nil
+}
+
+// bringUp starts a server where the verdict says that one should listen.
+func bringUp(_ context.Context, s *stage, _ *correlate.Diagnosis) error {
+	s.release()
+	v, err := startServerAt(s.culprit.destination, echo)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, v.close)
+	s.remedied = append(s.remedied, "something listens on "+s.culprit.destination)
 	return nil
 }
 

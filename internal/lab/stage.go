@@ -36,6 +36,8 @@ type stage struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	closers []func()
+	ended   chan struct{} // filled when a server of the case has read to the end
+	release func()        // of the address that refuses connections
 }
 
 // talkers is how many healthy conversations go on beside the case, with rest between two messages: far below

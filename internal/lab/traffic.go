@@ -23,8 +23,10 @@ type server struct {
 	open map[net.Conn]bool // nil once it is closed
 }
 
-func startServer(handle func(net.Conn)) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func startServer(handle func(net.Conn)) (*server, error) { return startServerAt("127.0.0.1:0", handle) }
+
+func startServerAt(address string, handle func(net.Conn)) (*server, error) {
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("starting a server: %w", err)
 	}
@@ -207,11 +209,12 @@ func reservePort() (address string, release func(), err error) {
 	return fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port), release, nil
 }
 
-// refusing returns an address that refuses connections for as long as the stage is open.
+// refusing returns an address that refuses connections until the stage releases it.
 func (s *stage) refusing() (string, error) {
 	address, release, err := reservePort()
 	if err == nil {
-		s.closers = append(s.closers, release)
+		s.release = sync.OnceFunc(release)
+		s.closers = append(s.closers, s.release)
 	}
 	return address, err
 }
