@@ -14,6 +14,11 @@ var classes = []Case{
 		lines: plain("timeout connect 100ms"), start: sayOne, blind: []string{Awake},
 	},
 	{
+		Name: "deadline-truncated", Class: "T2", fault: fault.DeadlineTruncated, heals: true,
+		Shows: "a deadline in an hour, in microseconds, in 32 bits: it is taken for one in the past",
+		lines: plain("timeout tunnel 1h"), start: sayOne, blind: []string{Awake},
+	},
+	{
 		Name: "redispatch-after-abort", Class: "T3", fault: fault.RedispatchAfterAbort, heals: true,
 		Shows: "a client leaves in the wakeup of a connect timeout, and a timer is armed on what is shut",
 		lines: foundingLines("timeout tunnel 1500ms"), start: hitFounding, blind: []string{Awake},
@@ -23,6 +28,26 @@ var classes = []Case{
 		Name: "redispatch-after-abort-idle", Class: "T3i", fault: fault.RedispatchAfterAbort,
 		Shows: "the same without a timer: nothing will ever move the stream, and it costs no CPU",
 		lines: foundingLines(), start: hitFounding, blind: []string{"healthy"}, symptom: already,
+	},
+	{
+		Name: "wakes-itself", Class: "T4", fault: fault.WakesItself, heals: true,
+		Shows: "a client says one thing and shuts down; its server does not answer, and the stream wakes itself",
+		lines: silentLines, start: sayAndShut, blind: []string{Awake},
+	},
+	{
+		Name: "writes-to-full", Class: "T5", fault: fault.WritesToFull, heals: true,
+		Shows: "a server does not read, and who sends is woken again though the buffer is full",
+		lines: deafServer, start: fill, blind: []string{Awake},
+	},
+	{
+		Name: "ready-after-eagain", Class: "T6", fault: fault.ReadyAfterEAGAIN, heals: true,
+		Shows: "after urgent data a read fails with EAGAIN, and the socket is still believed to be readable",
+		start: sayUrgent,
+	},
+	{
+		Name: "never-sleeps", Class: "T7", fault: fault.NeverSleeps, everywhere: true,
+		Shows: "a soft stop while streams are left: the workers do not sleep any more",
+		start: softStop, blind: []string{Awake}, remedy: drain,
 	},
 	{
 		Name: "write-interest-kept", Class: "F1", fault: fault.WriteInterestKept, heals: true,
@@ -65,9 +90,19 @@ var classes = []Case{
 		start: sayOne,
 	},
 	{
+		Name: "edge-forgotten", Class: "S1", fault: fault.EdgeForgotten,
+		Shows: "more arrives than one read takes, and the rest is forgotten: a stall, at no cost of CPU",
+		start: stall, blind: []string{"healthy"}, symptom: already,
+	},
+	{
 		Name: "retries-at-once", Class: "C1", fault: fault.RetriesAtOnce,
 		Shows: "a server refuses and is tried again at once, for as long as the client stays",
 		lines: refusingServer, start: insist, remedy: bringUp,
+	},
+	{
+		Name: "reads-byte-by-byte", Class: "B4", fault: fault.ReadsByteByByte,
+		Shows: "one byte per read, whatever there is: bytes flow, at a price",
+		start: manyBytes, symptom: already, remedy: leave,
 	},
 }
 
