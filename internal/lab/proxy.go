@@ -204,8 +204,7 @@ const pollEvery = 20 * time.Millisecond
 
 // until waits for a condition.
 func until(ctx context.Context, patience time.Duration, what string, condition func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	late := time.After(patience)
 	for {
 		done, err := condition()
 		if done || err != nil {
@@ -214,6 +213,8 @@ func until(ctx context.Context, patience time.Duration, what string, condition f
 		select {
 		case <-time.After(pollEvery):
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
 			return fmt.Errorf("waited %v in vain for %s", patience, what)
 		}
 	}
