@@ -72,7 +72,7 @@ func TestMutantsAreNeverGivenAnotherClass(t *testing.T) {
 	all := samples(t)
 	var healthy []*evidence.Case
 	for _, s := range all {
-		if s.class() == correlate.Unknown && !strings.HasPrefix(s.name, "L2") {
+		if s.class() == correlate.Unknown && !strings.HasPrefix(s.name, "L2-") {
 			healthy = append(healthy, s.Case)
 		}
 	}
@@ -92,7 +92,7 @@ func TestMutantsAreNeverGivenAnotherClass(t *testing.T) {
 			made = append(made, how.name)
 		}
 		d := correlate.Correlate(m.Case)
-		if err := s.wrong(d); err != nil && !(m.lost && strings.HasPrefix(s.name, "L2") && unnamed(d)) {
+		if err := s.wrong(d); err != nil && !(m.lost && strings.HasPrefix(s.name, "L2-") && unnamed(d)) {
 			t.Errorf("seed %d: %s with %s: %v", seed, s.name, strings.Join(made, ", "), err)
 		}
 		if m.lost {

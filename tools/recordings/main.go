@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/lab"
 	"github.com/whyspin/whyspin/internal/recording"
 )
 
@@ -32,16 +33,22 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	made, failed := 0, 0
-	for i := range scenes {
-		s := &scenes[i]
-		if !strings.HasPrefix(s.name, *only) {
-			continue
+	try := func(name string, keep func() error) {
+		if !strings.HasPrefix(name, *only) {
+			return
 		}
 		made++
-		if err := k.keep(ctx, s); err != nil {
+		if err := keep(); err != nil {
 			failed++
-			fmt.Fprintf(os.Stderr, "recordings: %s: %v\n", s.name, err)
+			fmt.Fprintf(os.Stderr, "recordings: %s: %v\n", name, err)
 		}
+	}
+	for i := range scenes {
+		try(scenes[i].name, func() error { return k.keep(ctx, &scenes[i]) })
+	}
+	for _, c := range lab.Cases() {
+		name := c.Class + "-" + c.Name
+		try(name, func() error { return k.keepCase(ctx, name, c) })
 	}
 	if failed > 0 || made == 0 {
 		fmt.Fprintf(os.Stderr, "recordings: %d of %d scenes failed\n", failed, made)
@@ -83,7 +90,12 @@ func (k *keeper) keep(ctx context.Context, s *scene) error {
 			return err
 		}
 		if said == s.verdict {
-			return k.publish(s, file)
+			r, err := read(file)
+			if err != nil {
+				return err
+			}
+			r.Story = s.story
+			return k.publish(s.name, r)
 		}
 	}
 	return fmt.Errorf("the verdict is %q, should be %q", said, s.verdict)
@@ -113,17 +125,35 @@ func (k *keeper) diagnose(ctx context.Context, pid int, file string) (string, er
 	return strings.TrimSpace(d.Verdict), nil
 }
 
-// publish writes the recording with its story to where it stays.
-func (k *keeper) publish(s *scene, file string) error {
+func read(file string) (*recording.Recording, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r, err := recording.Read(bytes.NewReader(text))
+	return recording.Read(bytes.NewReader(text))
+}
+
+// keepCase records a case of the lab.
+func (k *keeper) keepCase(ctx context.Context, name string, c *lab.Case) error {
+	program := filepath.Join(k.programs, "whyspin")
+	seen, err := lab.Evidence(ctx, program, c, watchFor)
 	if err != nil {
 		return err
 	}
-	r.Story = s.story
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return err
+	}
+	kernel, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-")
+	return k.publish(name, &recording.Recording{
+		Kernel: kernel, At: time.Now().UTC().Truncate(time.Second), Story: c.Shows,
+		Anonymized: true, Case: recording.Anonymize(seen),
+	})
+}
+
+// publish writes a recording to where it stays.
+func (k *keeper) publish(name string, r *recording.Recording) error {
+	r.MadeBy = "make recordings"
 	var packed bytes.Buffer
 	if err := recording.Write(&packed, r); err != nil {
 		return err
@@ -131,11 +161,10 @@ func (k *keeper) publish(s *scene, file string) error {
 	if packed.Len() > maxBytes {
 		return fmt.Errorf("the recording has %d bytes, should have at most %d", packed.Len(), maxBytes)
 	}
-	name := filepath.Join(k.directory, s.name+".json.gz")
-	if err := os.WriteFile(name, packed.Bytes(), 0o644); err != nil {
+	file := filepath.Join(k.directory, name+".json.gz")
+	if err := os.WriteFile(file, packed.Bytes(), 0o644); err != nil {
 		return err
 	}
-	_, err = fmt.Printf("%-28s %-16s %6d bytes  %s\n", s.name, s.verdict, packed.Len(),
-		s.story)
+	_, err := fmt.Printf("%-28s %6d bytes  %s\n", name, packed.Len(), r.Story)
 	return err
 }

@@ -21,15 +21,6 @@ func spinlab(program, class string) func(*place) (int, error) {
 	}
 }
 
-// founding is the demo of the founding case: its proxy spins before it is healed.
-func founding(p *place) (int, error) {
-	_, out, err := p.start(filepath.Join(p.programs, "whyspin"), "demo")
-	if err != nil {
-		return 0, err
-	}
-	return find(out, `proxy pid (\d+) on`)
-}
-
 // webPage is a section of HAProxy that answers by itself.
 const webPage = "mode http\n http-request return status 200"
 

@@ -15,12 +15,10 @@ type scene struct {
 // talkers is how many healthy connections there are beside a defect.
 const talkers = 4
 
-// scenes are all of them. The programs of spinlab know nothing of whyspin: there is the kernel's view alone.
+// scenes are those of foreign programs; the lab has those of whyspin itself. The programs of spinlab know nothing of whyspin: there is the kernel's view alone.
 var scenes = []scene{
 	{"T1-foreign", "a timer in the past is queued again and again; from outside its class is not to be seen",
 		"spin", spinlab("epoll-c", "T1")},
-	{"T3-founding", "the founding case: a client leaves in the wakeup of the connect timeout, and the retry" +
-		" goes on", "spin T3", founding},
 	{"T6-foreign", "a flag says readable, every read says EAGAIN, and the flag stays",
 		"spin T6", spinlab("epoll-c", "T6")},
 	{"F1-foreign", "interest in writing stays armed though there is nothing to write",
