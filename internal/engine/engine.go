@@ -14,6 +14,7 @@ import (
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -41,6 +42,9 @@ type Options struct {
 	// Audit makes every worker check the rules of its streams after each wakeup and call it with what is
 	// wrong. For tests and simulation; nil in production, where only rule 2 is watched and counted.
 	Audit func(id string, wrong error)
+	// Cover is called with every stream before it is advanced, by its worker. For simulation, which counts
+	// the situations that it reaches; nil in production.
+	Cover func(s *stream.Stream, now ktime.Time)
 }
 
 // Engine is a running proxy. Its methods may be called from any goroutine.

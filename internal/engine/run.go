@@ -40,6 +40,9 @@ func (w *worker) run(c *conn) {
 		if w.gather(c) {
 			untouched = false
 		}
+		if cover := w.engine.options.Cover; cover != nil {
+			cover(&c.stream, now)
+		}
 		c.want = c.stream.Advance(now)
 		answered := w.obey(c)
 		if c.want.Has(stream.End) {

@@ -34,6 +34,8 @@ type Result struct {
 	Transcript []string
 	// Reached are the pairs of side states in which streams were seen between two turns.
 	Reached map[[2]stream.SideState]int
+	// Met are the situations in which streams were advanced.
+	Met map[stream.Situation]int
 }
 
 // Options say how to run a scenario.
@@ -94,7 +96,7 @@ type workerRun struct {
 func Run(s *Scenario, o Options) *Result {
 	r := &run{world: newWorld(s), options: o, records: map[sys.Address]*engine.Record{}}
 	r.world.deaf = o.Deaf
-	r.result.Reached = map[[2]stream.SideState]int{}
+	r.result.Reached, r.result.Met = map[[2]stream.SideState]int{}, map[stream.Situation]int{}
 	w := r.world
 	w.fail = r.fail
 	w.tell = r.tell
@@ -157,6 +159,11 @@ func (r *run) start(s *Scenario) error {
 			return s.serverAddress(v.ID - 1), nil
 		},
 		Log: r.record,
+		Cover: func(s *stream.Stream, now ktime.Time) {
+			for _, met := range s.Situations(now) {
+				r.result.Met[met]++
+			}
+		},
 		Audit: func(id string, err error) {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				rule, _, _ := strings.Cut(line, ":")

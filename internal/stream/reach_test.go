@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -96,6 +97,7 @@ type walker struct {
 	queue  []walk
 	broken []string
 	pairs  map[[2]SideState]int
+	met    map[Situation]bool
 	// onlyKill leaves out all rules but the one that a kill order is total.
 	onlyKill bool
 }
@@ -110,7 +112,8 @@ type walk struct {
 // explore walks from a new stream of the policy and returns what it found.
 func explore(t *testing.T, policy Policy, faults fault.Set, onlyKill bool) *walker {
 	t.Helper()
-	w := &walker{t: t, seen: map[string]bool{}, pairs: map[[2]SideState]int{}, onlyKill: onlyKill}
+	w := &walker{t: t, seen: map[string]bool{}, pairs: map[[2]SideState]int{}, met: map[Situation]bool{},
+		onlyKill: onlyKill}
 	now := ktime.Time(time.Hour)
 	s := New(&policy, faults, now)
 	s.Begin(CauseAccepted, now)
@@ -121,6 +124,12 @@ func explore(t *testing.T, policy Policy, faults fault.Set, onlyKill bool) *walk
 		w.expand(next)
 	}
 	return w
+}
+
+func (w *walker) meet(s *Stream, now ktime.Time) {
+	for _, m := range s.Situations(now) {
+		w.met[m] = true
+	}
 }
 
 // expand tries every batch of one client event, one server event and the passing of time.
@@ -152,6 +161,7 @@ func (w *walker) expand(from walk) {
 
 // advance completes a wakeup: it advances, answers Assign in every possible way, and checks the result.
 func (w *walker) advance(next walk) {
+	w.meet(&next.s, next.now)
 	want := next.s.Advance(next.now)
 	if want.Has(Assign) {
 		w.answer(next)
@@ -201,6 +211,9 @@ func (w *walker) check(at walk) {
 	}
 	killed := at.s
 	killed.Kill(KillAdmin)
+	if !at.s.Ended() {
+		w.meet(&killed, at.now)
+	}
 	killed.Advance(at.now)
 	if !killed.Ended() || !w.onlyKill && killed.Check(at.now) != nil {
 		w.broken = append(w.broken, fmt.Sprintf("%s: a kill order does not end it (rule 4)", at.path))
@@ -231,6 +244,24 @@ func TestEveryReachableStateIsSound(t *testing.T) {
 				t.Errorf("only %d states were reached: the walk is broken", len(w.seen))
 			}
 		})
+	}
+}
+
+// TestAdmittedSituationsAreThoseThatCanBe: the simulator's list of what it never reached is as short as it
+// can be, and nothing that can be is missing from it.
+func TestAdmittedSituationsAreThoseThatCanBe(t *testing.T) {
+	met := map[Situation]bool{}
+	for _, e := range explored {
+		maps.Copy(met, explore(t, e.policy, 0, false).met)
+	}
+	for _, s := range Admitted() {
+		if !met[s] {
+			t.Errorf("it is admitted and never met: %+v", s)
+		}
+		delete(met, s)
+	}
+	for s := range met {
+		t.Errorf("it is met and not admitted: %+v", s)
 	}
 }
 

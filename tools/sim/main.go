@@ -66,13 +66,17 @@ type outcome struct {
 	turns   []int
 	streams []int
 	reached map[[2]stream.SideState]int
+	met     map[stream.Situation]int
 	broken  map[uint64]sim.Violation
 }
 
 // many runs seeds on all processors and reports.
 func many(seeds uint64, f fault.Set) int {
 	began := time.Now()
-	out := outcome{reached: map[[2]stream.SideState]int{}, broken: map[uint64]sim.Violation{}}
+	out := outcome{
+		reached: map[[2]stream.SideState]int{}, met: map[stream.Situation]int{},
+		broken: map[uint64]sim.Violation{},
+	}
 	var next atomic.Uint64
 	var stop atomic.Bool
 	var workers sync.WaitGroup
@@ -111,6 +115,9 @@ func (o *outcome) add(seed uint64, r *sim.Result) bool {
 	for pair, n := range r.Reached {
 		o.reached[pair] += n
 	}
+	for s, n := range r.Met {
+		o.met[s] += n
+	}
 	if len(r.Violations) == 0 {
 		return false
 	}
@@ -133,6 +140,35 @@ func (o *outcome) print(took time.Duration, f fault.Set) {
 		"%d pairs of side states\n",
 		f, len(o.turns), total, o.turns[len(o.turns)/2], float64(total)/took.Seconds(),
 		o.streams[len(o.streams)/2], len(o.reached))
+	if f == 0 {
+		o.printMissed()
+	}
+}
+
+// printMissed prints the situations that the contract admits and no stream was in.
+func (o *outcome) printMissed() {
+	admitted := stream.Admitted()
+	var missed []string
+	last := [2]stream.SideState{}
+	n := 0
+	for _, s := range admitted {
+		if o.met[s] > 0 {
+			continue
+		}
+		n++
+		if pair := [2]stream.SideState{s.Client, s.Server}; n == 1 || pair != last {
+			last = pair
+			missed = append(missed, fmt.Sprintf("  client %v, server %v: ", s.Client, s.Server))
+		} else {
+			missed[len(missed)-1] += ", "
+		}
+		missed[len(missed)-1] += s.Input
+	}
+	fmt.Printf("%d of %d situations (client's state, server's state, input) were never reached\n", n,
+		len(admitted))
+	for _, line := range missed {
+		fmt.Println(line)
+	}
 }
 
 // explain prints a broken rule and the shortest scenario found that breaks it.
