@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/whyspin/whyspin/internal/stream"
+import (
+	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/stream"
+)
 
 // assign chooses a server for the stream, or queues it, and answers the stream's Assign.
 func (w *worker) assign(c *conn) {
@@ -9,13 +12,18 @@ func (w *worker) assign(c *conn) {
 		c.stream.NoServer()
 		return
 	}
+	if c.faults.Has(fault.LockYields) && !w.takeTurn(c) {
+		return // the order to end the stream waits in the inbox
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.choose(c)
 	switch {
 	case s != nil:
+		c.leaveTurn()
 		c.take(s)
 	case b.activeCount() == 0:
+		c.leaveTurn()
 		c.stream.NoServer()
 	default:
 		c.grantsBefore = b.grants
@@ -103,6 +111,7 @@ func (w *worker) leaveQueue(c *conn) {
 // counts slots that were granted, this one's included whether it came to that or not: those that gave up
 // held up nobody. A stream that was queued several times has the sum. The backend's lock is held.
 func (c *conn) leftQueue() {
+	c.leaveTurn()
 	c.queued = nil
 	c.queuePosition += int(c.backend.grants-c.grantsBefore) + 1
 }

@@ -48,6 +48,7 @@ type conn struct {
 	moment uint64   // the number of its latest in the worker's flight recorder
 	pinned []moment // its history as of when it became suspect
 
+	turn          bool          // has the backend's turn; guarded by the backend's lock
 	queued        *list.Element // in the backend's queue; guarded by the backend's lock
 	grantsBefore  uint64        // the backend's grants when it was queued
 	queuePosition int           // as in Record.BackendQueue

@@ -13,6 +13,8 @@ import (
 type Kernel interface {
 	Poller
 	Sockets
+	// Yield gives the processor to another thread.
+	Yield()
 	// Now reads the monotonic clock.
 	Now() ktime.Time
 }

@@ -25,7 +25,8 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 	source, sink := &c.ends[from], &c.ends[to]
 	reading := c.want.Has(readWant[from])
 	writing := c.stream.MayWrite(to)
-	for moved, round := 0, 0; moved < pumpBytes && round < pumpRounds; round++ {
+	moved, round := 0, 0
+	for ; moved < pumpBytes && round < pumpRounds || writing && w.handlerLoops(c, from); round++ {
 		n := 0
 		if reading && source.ready.has(readable) && source.fd >= 0 {
 			done, made := w.read(c, from)
@@ -39,7 +40,7 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 			n += done.n
 			writing = !done.over
 		}
-		if n == 0 {
+		if n == 0 && !(writing && w.handlerLoops(c, from)) {
 			break
 		}
 		moved += n

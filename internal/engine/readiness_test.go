@@ -66,12 +66,7 @@ func idle(t *testing.T, p *proxy, _ *net.TCPConn) {
 // overfill is a client that sends more than the server, which reads nothing, and the proxy's buffer hold.
 func overfill(t *testing.T, p *proxy, c *net.TCPConn) {
 	t.Helper()
-	go func() {
-		piece := make([]byte, 1<<20)
-		for err := error(nil); err == nil; {
-			_, err = c.Write(piece)
-		}
-	}()
+	go writeAll(c)
 	eventually(t, "more to be there to read while the server takes no more", func() bool {
 		v := p.views()
 		return len(v) == 1 && v[0].Request.Buffered > 0 && v[0].Ends[stream.Client].Ready[0] == 'R' &&

@@ -30,9 +30,10 @@ type backend struct {
 
 	mu     sync.Mutex
 	order  *balance.RoundRobin
-	active []bool    // per server: takes new streams
-	queue  list.List // of *conn: streams that wait for a slot
-	grants uint64    // slots given to streams of the queue
+	active []bool      // per server: takes new streams
+	queue  list.List   // of *conn: streams that wait for a slot
+	grants uint64      // slots given to streams of the queue
+	turn   atomic.Bool // a lock of streams with the fault lock-yields, see takeTurn
 }
 
 // server is one server of a backend.

@@ -87,7 +87,13 @@ const (
 	// the same server is tried again. A server that refuses is tried for as long as the client stays.
 	// Streams that may not retry are spared.
 	RetriesAtOnce
+	// HandlerLoops (class B1) weakens the conditions that end the loop of engine.pump: a direction is not
+	// left while its buffer holds bytes, though the receiver takes none, and an event that says that it does
+	// is taken in only in the next turn. An order to end the stream is seen.
 	HandlerLoops
+	// LockYields (class B2) weakens how a lock is waited for (engine.takeTurn): with sched_yield instead of
+	// sleep; and omits to give it back when the stream that has it waits in the queue of its backend
+	// (engine.assign). The lock is one that only streams with the fault take.
 	LockYields
 	// ReadsByteByByte (class B4) weakens how much worker.read asks for: one byte, whatever room there is.
 	ReadsByteByByte

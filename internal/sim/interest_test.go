@@ -23,6 +23,8 @@ func TestFaultsBreakTheirRule(t *testing.T) {
 		{fault.RegisteredTwice, "rule 3"},
 		{fault.InterestRewritten, "rule 3"},
 		{fault.NeverSleeps, "rule 3"},
+		{fault.HandlerLoops, "endless turn"},
+		{fault.LockYields, "endless turn"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.fault.String(), func(t *testing.T) {

@@ -73,6 +73,7 @@ type run struct {
 	kills   []int // orders of the operator that are due
 	killing []killing
 	stop    bool // a soft stop is due
+	endless bool // a worker does not come back to its loop
 }
 
 // killing is an order of the operator that was given.
@@ -245,7 +246,7 @@ func (r *run) play() {
 		r.advance(v) // up to the first wait
 	}
 	quiet := 0 // turns since the world last did something
-	for r.result.Turns < maxTurns && (r.options.GoOn || len(r.result.Violations) == 0) {
+	for r.result.Turns < maxTurns && !r.endless && (r.options.GoOn || len(r.result.Violations) == 0) {
 		for _, client := range r.kills {
 			r.kill(client)
 		}
@@ -315,9 +316,31 @@ func (r *run) runnable() *workerRun {
 	return found
 }
 
+// turn lets a worker act and reports whether it was in a turn without an end, which is then given up, with
+// the worker.
+func (r *run) turn(act func()) (endless bool) {
+	r.world.turn, r.world.calls = true, 0
+	defer func() {
+		r.world.turn = false
+		switch p := recover(); p.(type) {
+		case nil:
+		case endlessTurn:
+			endless = true
+		default:
+			panic(p)
+		}
+	}()
+	act()
+	return false
+}
+
 // advance resumes a worker until its next wait.
 func (r *run) advance(v *workerRun) {
-	timeout, ok := v.resume()
+	timeout, ok := 0, false
+	r.endless = r.turn(func() { timeout, ok = v.resume() })
+	if r.endless {
+		return
+	}
 	if !ok {
 		panic("BUG: a worker left its loop")
 	}

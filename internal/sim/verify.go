@@ -156,7 +156,7 @@ func (r *run) finish(s *Scenario) {
 		r.checkBytes()
 	}
 	for _, v := range r.workers {
-		v.stop()
+		r.turn(v.stop)
 	}
 	r.engine.Stop()
 	if n := w.openFiles(); n != 0 && len(r.result.Violations) == 0 {

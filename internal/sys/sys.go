@@ -155,6 +155,9 @@ func (Linux) ShutdownWrite(fd int) Errno {
 	return errno
 }
 
+// Yield gives the processor to another thread that wants it.
+func (Linux) Yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 // Duplicate returns another descriptor for the same socket. As long as one is open, the other's registrations
 // stay in their epoll sets, though it is closed.
 func (Linux) Duplicate(fd int) (int, Errno) {
