@@ -43,6 +43,9 @@ func lostWakeup(in *input) []Finding {
 				facts = in.notTold(s, &state, fd, out)
 			}
 			if facts == nil {
+				facts = in.leftUnread(s, &state, side)
+			}
+			if facts == nil {
 				continue
 			}
 			f := in.finding(S1, s)
@@ -69,6 +72,26 @@ func (in *input) notDue(s *evidence.Stream, now *evidence.Side, side int) []Fact
 	return []Fact{
 		{Text: "its descriptor is noted as ready for what the stream wants, and the stream is not due",
 			Source: sourceState, Weight: 0.8},
+		{Text: "wakeups of the stream in the window", Count: evidence.Know(uint64(0)), Source: sourceState,
+			Weight: 0.6},
+	}
+}
+
+// leftUnread is for a stream that waits to be told of bytes that its process has found in the kernel, at
+// both looks, while its worker slept, and with no wakeup in between: what was on its way at the first look
+// has come.
+func (in *input) leftUnread(s *evidence.Stream, now *evidence.Side, side int) []Fact {
+	before := in.listedBefore(s.ID)
+	if before == nil || before.Calls != s.Calls || now.Unread == 0 || !now.WantsRead || now.Readable {
+		return nil
+	}
+	then, known := [...]evidence.Observed[evidence.Side]{before.ClientSide, before.ServerSide}[side].Get()
+	if !known || then.Unread == 0 {
+		return nil
+	}
+	return []Fact{
+		{Text: "bytes wait in its descriptor to be read, and the stream waits to be told",
+			Count: evidence.Know(now.Unread), Source: sourceState, Weight: 0.8},
 		{Text: "wakeups of the stream in the window", Count: evidence.Know(uint64(0)), Source: sourceState,
 			Weight: 0.6},
 	}

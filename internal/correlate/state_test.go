@@ -95,6 +95,15 @@ func waiting(c *evidence.Case) {
 	inKernel(c, 0, func(s *evidence.Socket) { s.ReceiveQueue = 500 })
 }
 
+// unread has the process itself find bytes that wait for the client's side, at both looks.
+func unread(c *evidence.Case) {
+	both(c, func(s *evidence.Stream) {
+		changeSide(&s.ClientSide, func(e *evidence.Side) {
+			e.Unread, e.WantsRead, e.Readable = 500, true, false
+		})
+	})
+}
+
 func inKernel(c *evidence.Case, i int, change func(*evidence.Socket)) {
 	s, _ := c.Window.Descriptors[i].Socket.Get()
 	change(&s)
@@ -288,6 +297,17 @@ func TestRulesWithState(t *testing.T) {
 		}}, Healthy, "", ""},
 		{"S1, but it has run in the window", []change{waiting, func(c *evidence.Case) {
 			after(c).Woken = evidence.Know(began + 1)
+		}}, Healthy, "", ""},
+		{"S1: bytes wait by the process's own account", []change{asleep, unread}, Stall, "S1",
+			"0x2a00000003 client 20"},
+		{"S1, but the bytes had not come before", []change{asleep, unread, func(c *evidence.Case) {
+			changeSide(&c.Before.Streams[0].ClientSide, func(e *evidence.Side) { e.Unread = 0 })
+		}}, Healthy, "", ""},
+		{"S1, but the bytes were read", []change{asleep, unread, func(c *evidence.Case) {
+			clientSide(c, func(e *evidence.Side) { e.Unread = 0 })
+		}}, Healthy, "", ""},
+		{"S1, but the stream has run meanwhile", []change{asleep, unread, func(c *evidence.Case) {
+			after(c).Calls++
 		}}, Healthy, "", ""},
 		{"S1: output waits, and the peer takes it", []change{asleep, func(c *evidence.Case) {
 			both(c, func(s *evidence.Stream) { s.Request.Buffered = 100 })

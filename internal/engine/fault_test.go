@@ -294,13 +294,17 @@ func TestEdgeForgotten(t *testing.T) {
 			if _, err := c.Write(make([]byte, size)); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the bytes to arrive", func() bool { return unread(t, end) == size })
+			eventually(t, "the bytes to arrive", func() bool { return (sys.Linux{}).Unread(end) == size })
 		})
 		if f == 0 {
 			if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
 				t.Fatal(err)
 			}
 			p.unblamed(-1)
+			k.now.Add(int64(2 * listedFor))
+			if listed := p.engine.State().Streams; len(listed) != 0 {
+				t.Errorf("%+v is listed, should be nothing", listed)
+			}
 			return
 		}
 		part := p.config.Global.BufferSize
@@ -308,8 +312,16 @@ func TestEdgeForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.sleeps("though bytes are left")
-		if n := unread(t, end); n != size-part {
+		if n := (sys.Linux{}).Unread(end); n != size-part {
 			t.Errorf("%d bytes are left unread, should be %d", n, size-part)
+		}
+		k.now.Add(int64(2 * listedFor))
+		listed := p.engine.State().Streams
+		if len(listed) != 1 {
+			t.Fatalf("%d streams are listed, should be the one that bytes wait for", len(listed))
+		}
+		if side, _ := listed[0].ClientSide.Get(); int(side.Unread) != size-part {
+			t.Errorf("%d bytes are said to be left unread, should be %d", side.Unread, size-part)
 		}
 		v := p.views()[0]
 		if v.Due || v.Account.Charged != 0 {
@@ -317,16 +329,6 @@ func TestEdgeForgotten(t *testing.T) {
 		}
 		p.heals(&v)
 	})
-}
-
-// unread is how many bytes a socket has received that nobody has read.
-func unread(t *testing.T, fd int) int {
-	t.Helper()
-	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // connects counts connection attempts.

@@ -48,4 +48,6 @@ type Sockets interface {
 	Close(fd int) sys.Errno
 	CloseReset(fd int) sys.Errno
 	LocalAddress(fd int) sys.Address
+	// Unread returns how many bytes have been received and not read, 0 when that cannot be known.
+	Unread(fd int) int
 }

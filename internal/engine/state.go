@@ -27,7 +27,7 @@ func (e *Engine) State(owners ...int) *evidence.Snapshot {
 		s.Workers = append(s.Workers, w.state())
 	}
 	held := 0
-	stuck := e.Visit(func(v *StreamView) bool {
+	stuck := e.visit((*worker).viewUnread, func(v *StreamView) bool {
 		suspect := v.suspect() || slices.Contains(owners, v.Ends[stream.Client].FD) ||
 			slices.Contains(owners, v.Ends[stream.Server].FD)
 		if !suspect && held < maxHeld && (v.held() || v.morsels()) {
@@ -68,12 +68,30 @@ func (v *StreamView) suspect() bool {
 // thousands of slow readers.
 const maxHeld = 256
 
-// held reports whether bytes have waited to be written since long before now and nothing was done about it: a
-// slow reader, or an edge that was lost (S1), which the kernel knows.
+// held reports whether bytes have waited to be written or read since long before now and nothing was done
+// about it: a slow reader, or an edge that was lost (S1).
 func (v *StreamView) held() bool {
-	return v.At.Sub(v.Woken) >= listedFor && !v.Due &&
+	return v.rests() &&
 		(v.Request.Buffered > 0 && v.Ends[stream.Server].WantsWrite ||
-			v.Response.Buffered > 0 && v.Ends[stream.Client].WantsWrite)
+			v.Response.Buffered > 0 && v.Ends[stream.Client].WantsWrite ||
+			v.Ends[stream.Client].Unread > 0 || v.Ends[stream.Server].Unread > 0)
+}
+
+// rests reports whether the stream has not run for long and will not run now.
+func (v *StreamView) rests() bool { return v.At.Sub(v.Woken) >= listedFor && !v.Due }
+
+// viewUnread is view with a look at what waits in the kernel for a stream that rests and wants to read. While
+// the worker sleeps, nothing is on its way to the stream that would tell it. The worker's lock is held.
+func (w *worker) viewUnread(c *conn, now ktime.Time) StreamView {
+	v := w.view(c, now)
+	for side := range v.Ends {
+		end := &v.Ends[side]
+		if v.rests() && w.waitBegan.Load() != 0 && end.WantsRead && end.FD >= 0 &&
+			!end.ready.has(readable) && !end.ready.has(connecting) {
+			end.Unread = w.kernel.Unread(end.FD)
+		}
+	}
+	return v
 }
 
 // morsels reports whether a side is read in next to nothing at a time though more was there (B4): many reads
@@ -156,7 +174,7 @@ func (v *EndView) state() evidence.Observed[evidence.Side] {
 	return evidence.Know(evidence.Side{
 		Readable: v.ready.has(readable), Writable: v.ready.has(writable),
 		Connecting: v.ready.has(connecting), HungUp: v.ready.has(hungUp),
-		WantsRead: v.WantsRead, WantsWrite: v.WantsWrite,
+		WantsRead: v.WantsRead, WantsWrite: v.WantsWrite, Unread: uint64(v.Unread),
 		Reads: uint64(v.Reads), Writes: uint64(v.Writes),
 		ReadsAgain: uint64(v.ReadsAgain), WritesAgain: uint64(v.WritesAgain),
 		Events: uint64(v.Events), Row: uint64(v.Row), Mask: evidence.EventMask(v.Mask),

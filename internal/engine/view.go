@@ -66,6 +66,8 @@ type EndView struct {
 	Row, Mask uint32
 	// WantsRead and WantsWrite are what the stream has use for.
 	WantsRead, WantsWrite bool
+	// Unread is as in evidence.Side; only State looks.
+	Unread int
 
 	ready readiness
 }
@@ -148,6 +150,12 @@ const streamsPerLock = 256
 // Streams that begin or end meanwhile may or may not be among them. It returns the workers that did not
 // give their lock.
 func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
+	return e.visit((*worker).view, f)
+}
+
+// visit is Visit with the way to copy a stream, which is called with the worker's lock held.
+func (e *Engine) visit(view func(*worker, *conn, ktime.Time) StreamView, f func(*StreamView) bool) (
+	stuck []Stuck) {
 	var batch []StreamView
 	for _, w := range e.workers {
 		for next := 0; next >= 0; {
@@ -158,7 +166,7 @@ func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
 				end := min(from+streamsPerLock, len(w.slots))
 				for _, c := range w.slots[from:end] {
 					if c != nil {
-						batch = append(batch, w.view(c, now))
+						batch = append(batch, view(w, c, now))
 					}
 				}
 				next = end

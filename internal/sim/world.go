@@ -448,6 +448,9 @@ func when(condition bool, bits uint32) uint32 {
 	return 0
 }
 
+// Unread returns how many bytes have arrived and were not read.
+func (w *World) Unread(fd int) int { return len(w.file(fd).socket.receive) }
+
 // LocalAddress returns some address.
 func (w *World) LocalAddress(fd int) sys.Address {
 	if l := w.file(fd).listener; l != nil {

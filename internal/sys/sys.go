@@ -182,6 +182,15 @@ func (k Linux) CloseReset(fd int) Errno {
 	return k.Close(fd)
 }
 
+// Unread returns how many bytes a socket has received that were not read.
+func (Linux) Unread(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // SocketError returns and clears the pending error of a socket: the result of a connect, or why it is broken.
 func (Linux) SocketError(fd int) Errno {
 	var value int32
