@@ -301,7 +301,7 @@ func TestEdgeForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.unblamed(-1)
-			k.now.Add(int64(2 * listedFor))
+			k.now.Add(int64(restsFor))
 			if listed := p.engine.State().Streams; len(listed) != 0 {
 				t.Errorf("%+v is listed, should be nothing", listed)
 			}
@@ -315,7 +315,7 @@ func TestEdgeForgotten(t *testing.T) {
 		if n := (sys.Linux{}).Unread(end); n != size-part {
 			t.Errorf("%d bytes are left unread, should be %d", n, size-part)
 		}
-		k.now.Add(int64(2 * listedFor))
+		k.now.Add(int64(restsFor))
 		listed := p.engine.State().Streams
 		if len(listed) != 1 {
 			t.Fatalf("%d streams are listed, should be the one that bytes wait for", len(listed))

@@ -71,23 +71,24 @@ const maxHeld = 256
 // held reports whether bytes have waited to be written or read since long before now and nothing was done
 // about it: a slow reader, or an edge that was lost (S1).
 func (v *StreamView) held() bool {
-	return v.rests() &&
-		(v.Request.Buffered > 0 && v.Ends[stream.Server].WantsWrite ||
-			v.Response.Buffered > 0 && v.Ends[stream.Client].WantsWrite ||
-			v.Ends[stream.Client].Unread > 0 || v.Ends[stream.Server].Unread > 0)
+	client, server := &v.Ends[stream.Client], &v.Ends[stream.Server]
+	return client.Unread > 0 || server.Unread > 0 || v.At.Sub(v.Woken) >= listedFor && !v.Due &&
+		(v.Request.Buffered > 0 && server.WantsWrite || v.Response.Buffered > 0 && client.WantsWrite)
 }
 
-// rests reports whether the stream has not run for long and will not run now.
-func (v *StreamView) rests() bool { return v.At.Sub(v.Woken) >= listedFor && !v.Due }
+// restsFor is how long a stream that is not due must not have run for a look at what waits for it.
+const restsFor = 100 * time.Millisecond
 
 // viewUnread is view with a look at what waits in the kernel for a stream that rests and wants to read. While
 // the worker sleeps, nothing is on its way to the stream that would tell it. The worker's lock is held.
 func (w *worker) viewUnread(c *conn, now ktime.Time) StreamView {
 	v := w.view(c, now)
+	if v.Due || now.Sub(v.Woken) < restsFor || w.waitBegan.Load() == 0 {
+		return v
+	}
 	for side := range v.Ends {
 		end := &v.Ends[side]
-		if v.rests() && w.waitBegan.Load() != 0 && end.WantsRead && end.FD >= 0 &&
-			!end.ready.has(readable) && !end.ready.has(connecting) {
+		if end.WantsRead && end.FD >= 0 && !end.ready.has(readable) && !end.ready.has(connecting) {
 			end.Unread = w.kernel.Unread(end.FD)
 		}
 	}

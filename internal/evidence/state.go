@@ -178,7 +178,7 @@ type Side struct {
 	WantsRead  bool `json:"wants_read,omitempty"`
 	WantsWrite bool `json:"wants_write,omitempty"`
 	// Unread is how many bytes wait in the kernel to be read while the worker sleeps and the stream, which
-	// has not run for a second, waits to be told of them. Nobody looks at the others.
+	// has not run for a while, waits to be told of them. Nobody looks at the others.
 	Unread uint64 `json:"unread,omitempty"`
 	// Reads and Writes count calls since the stream was accepted, on all descriptors that the side had;
 	// ReadsAgain and WritesAgain those that returned EAGAIN.
