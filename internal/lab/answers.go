@@ -32,7 +32,7 @@ func (s *stage) answers(ctx context.Context) (slowest time.Duration, err error) 
 			continue
 		}
 		began := time.Now()
-		answer, err := s.proxy.api.Order(ctx, line)
+		answer, err := s.proxy.order(ctx, line)
 		if err != nil {
 			return 0, err
 		}
@@ -51,7 +51,7 @@ func (s *stage) shutdownSpare(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	defer c.Close()
-	sessions, err := s.proxy.api.Order(ctx, "show sess")
+	sessions, err := s.proxy.order(ctx, "show sess")
 	if err != nil {
 		return 0, err
 	}
@@ -66,7 +66,7 @@ func (s *stage) shutdownSpare(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("show sess does not list the connection from %s", c.LocalAddr())
 	}
 	began := time.Now()
-	answer, err := s.proxy.api.Order(ctx, "shutdown session "+id)
+	answer, err := s.proxy.order(ctx, "shutdown session "+id)
 	if err != nil || strings.TrimSpace(answer) != "" {
 		return 0, errors.Join(err, fmt.Errorf("shutdown session %s was answered with %q", id, answer))
 	}

@@ -16,7 +16,7 @@ const (
 
 // awaitAwake waits until a worker does not sleep: what a spin looks like from outside.
 func awaitAwake(ctx context.Context, s *stage) error {
-	state, err := s.proxy.api.State(ctx)
+	state, err := s.proxy.state(ctx)
 	if err != nil {
 		return err
 	}

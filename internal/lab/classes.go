@@ -31,7 +31,7 @@ var classes = []Case{
 	},
 	{
 		Name: "wakes-itself", Class: "T4", fault: fault.WakesItself, heals: true,
-		Shows: "a client says one thing and shuts down; its server does not answer, and the stream wakes itself",
+		Shows: "a client has shut down, its server does not answer, and the stream wakes itself",
 		lines: silentLines, start: sayAndShut, blind: []string{Awake},
 	},
 	{
@@ -124,7 +124,7 @@ func foundingLines(more ...string) func(s *stage) ([]string, error) {
 
 // hitFounding brings the founding bug about.
 func hitFounding(ctx context.Context, s *stage) error {
-	l := leavers{address: s.address, api: s.proxy.api}
+	l := leavers{address: s.address, proxy: s.proxy}
 	_, err := l.hit(ctx)
 	s.culprit.connections = l.clients
 	return err
@@ -132,9 +132,9 @@ func hitFounding(ctx context.Context, s *stage) error {
 
 // awaitOrphanOverdue waits until the timer of an orphan has passed.
 func awaitOrphanOverdue(ctx context.Context, s *stage) error {
-	ids, err := orphans(ctx, s.proxy.api)
+	ids, err := orphans(ctx, s.proxy)
 	if err != nil {
 		return err
 	}
-	return awaitOverdue(ctx, s.proxy.api, ids[0])
+	return awaitOverdue(ctx, s.proxy, ids[0])
 }

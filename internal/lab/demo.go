@@ -171,7 +171,7 @@ func (d *demo) story(ctx context.Context) error {
 	if err := d.hit(ctx); err != nil {
 		return err
 	}
-	if err := awaitOverdue(ctx, d.proxy.api, d.orphan); err != nil {
+	if err := awaitOverdue(ctx, d.proxy, d.orphan); err != nil {
 		return err
 	}
 	before, err := d.proxy.measure(ctx, time.Second)
@@ -189,7 +189,7 @@ func (d *demo) story(ctx context.Context) error {
 // hit brings the founding bug about.
 func (d *demo) hit(ctx context.Context) error {
 	began := time.Now()
-	l := leavers{address: d.address, api: d.proxy.api}
+	l := leavers{address: d.address, proxy: d.proxy}
 	var err error
 	if d.orphan, err = l.hit(ctx); err != nil {
 		return err
@@ -228,7 +228,7 @@ func (d *demo) verdict(ctx context.Context) (id string, err error) {
 	if code != exitSpin || codeJSON != exitSpin {
 		return "", fmt.Errorf("diagnose exited with %d and %d, should be %d: spin", code, codeJSON, exitSpin)
 	}
-	guilty, err := orphans(ctx, d.proxy.api)
+	guilty, err := orphans(ctx, d.proxy)
 	if err != nil {
 		return "", err
 	}

@@ -116,7 +116,7 @@ func crowd(ctx context.Context, s *stage) error {
 
 // handed reports whether a worker has handed a connection to another.
 func (s *stage) handed(ctx context.Context) (bool, error) {
-	activity, err := s.proxy.api.Order(ctx, "show activity")
+	activity, err := s.proxy.order(ctx, "show activity")
 	if err != nil {
 		return false, err
 	}

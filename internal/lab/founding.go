@@ -7,8 +7,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/whyspin/whyspin/internal/target"
 )
 
 // The founding case in small: the timeouts of the production proxy were a second and hours.
@@ -22,9 +20,9 @@ const (
 // leavers are clients that leave around the connect timeout, in waves, until one of them does in the very
 // wakeup in which the proxy sees that timeout.
 type leavers struct {
-	address string     // where they connect
-	api     target.API // of the proxy
-	clients []string   // the addresses of those of the last wave
+	address string // where they connect
+	proxy   *proxy
+	clients []string // the addresses of those of the last wave
 	count   int
 }
 
@@ -34,7 +32,7 @@ func (l *leavers) hit(ctx context.Context) (orphan string, err error) {
 		if err := l.wave(ctx); err != nil {
 			return "", err
 		}
-		ids, err := orphans(ctx, l.api)
+		ids, err := orphans(ctx, l.proxy)
 		if err != nil {
 			return "", err
 		}
@@ -85,8 +83,8 @@ func (l *leavers) wave(ctx context.Context) error {
 }
 
 // orphans returns the ids of the streams that the proxy itself lists as half-states.
-func orphans(ctx context.Context, api target.API) ([]string, error) {
-	state, err := api.State(ctx)
+func orphans(ctx context.Context, p *proxy) ([]string, error) {
+	state, err := p.state(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -100,9 +98,9 @@ func orphans(ctx context.Context, api target.API) ([]string, error) {
 }
 
 // awaitOverdue waits until a timer of the stream has passed on which nobody acts.
-func awaitOverdue(ctx context.Context, api target.API, id string) error {
+func awaitOverdue(ctx context.Context, p *proxy, id string) error {
 	return until(ctx, tunnelTimeout+patience, "the orphan's timer to pass", func() (bool, error) {
-		state, err := api.State(ctx)
+		state, err := p.state(ctx)
 		if err != nil {
 			return false, err
 		}

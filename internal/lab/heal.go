@@ -55,7 +55,7 @@ func (s *stage) heal(ctx context.Context) (time.Duration, error) {
 	spin := ""
 	err = until(ctx, patience, "the proxy to act on a finding", func() (bool, error) {
 		var err error
-		spin, err = s.proxy.api.Order(ctx, "show spin")
+		spin, err = s.proxy.order(ctx, "show spin")
 		return strings.Contains(spin, "action: "), err
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *stage) heal(ctx context.Context) (time.Duration, error) {
 // heal applies the remedy to every orphan that the waves have made, and shows the CPU before and after.
 func (d *demo) heal(ctx context.Context, first string, before usage) error {
 	d.title("The remedy, through the runtime API")
-	guilty, err := orphans(ctx, d.proxy.api)
+	guilty, err := orphans(ctx, d.proxy)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 	for _, id := range guilty {
 		order := "shutdown session " + id
 		d.say("  > %s", order)
-		answer, err := d.proxy.api.Order(ctx, order)
+		answer, err := d.proxy.order(ctx, order)
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 		}
 	}
 	err = until(ctx, 10*time.Second, "the orphans to be gone", func() (bool, error) {
-		left, err := orphans(ctx, d.proxy.api)
+		left, err := orphans(ctx, d.proxy)
 		return len(left) == 0, err
 	})
 	if err != nil {

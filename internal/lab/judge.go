@@ -58,8 +58,35 @@ const (
 	silence  = "not observed"
 )
 
-// diagnose asks for a verdict.
+// diagnose asks for a verdict, once more and for longer when too little could be seen: on a machine that is
+// busy with others, a window may hold next to nothing of the process, or its answer come too late.
 func (s *stage) diagnose(ctx context.Context, way Way, window time.Duration) (*correlate.Diagnosis, error) {
+	const longest = 10 * time.Second
+	for {
+		d, err := s.diagnoseOnce(ctx, way, window)
+		if err != nil || window*3 > longest || !s.sawTooLittle(way, d) {
+			return d, err
+		}
+		window *= 3
+	}
+}
+
+// sawTooLittle reports whether the state is missing that was asked for, or every thread got so little of a
+// CPU that it could not show what keeps it awake.
+func (s *stage) sawTooLittle(way Way, d *correlate.Diagnosis) bool {
+	if way != Probes && !s.proxy.foreign && !d.Streams.IsKnown() {
+		return true
+	}
+	const least = 100 * time.Millisecond
+	return s.c.symptom == nil && !s.c.LookAlike() && way != Ledger &&
+		!slices.ContainsFunc(d.Threads, func(t correlate.Thread) bool {
+			return time.Duration(t.CPU.Or(0)*float64(d.Window)) >= least
+		})
+}
+
+// diagnoseOnce asks for a verdict.
+func (s *stage) diagnoseOnce(ctx context.Context, way Way, window time.Duration) (*correlate.Diagnosis,
+	error) {
 	o := diagnose.Options{PID: s.proxy.pid(), Socket: s.socket, For: window, Without: way.without()}
 	if s.proxy.foreign {
 		o.Socket = s.proxy.api.Address

@@ -75,13 +75,13 @@ func TestSpinActionShutdown(t *testing.T) {
 	finish := make(chan struct{})
 	sessions := d.background(finish)
 	err := until(context.Background(), time.Minute, "the orphans to be shut down", func() (bool, error) {
-		left, err := orphans(context.Background(), d.proxy.api)
+		left, err := orphans(context.Background(), d.proxy)
 		return len(left) == 0, err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	spin, err := d.proxy.api.Order(context.Background(), "show spin")
+	spin, err := d.proxy.order(context.Background(), "show spin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSpinActionShutdown(t *testing.T) {
 			t.Errorf("show spin has no %q:\n%s", part, spin)
 		}
 	}
-	story, err := d.proxy.api.Order(context.Background(), "show spin 1")
+	story, err := d.proxy.order(context.Background(), "show spin 1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestIdleLeakIsNamed(t *testing.T) {
 		}
 		return strings.Join(kept, "")
 	})
-	suspects, err := d.proxy.api.Order(context.Background(), "show sess susp")
+	suspects, err := d.proxy.order(context.Background(), "show sess susp")
 	if err != nil || !strings.Contains(suspects, d.orphan) {
 		t.Errorf("show sess susp does not list %s: %v\n%s", d.orphan, err, suspects)
 	}

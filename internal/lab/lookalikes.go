@@ -153,7 +153,7 @@ func saturate(ctx context.Context, s *stage) error {
 
 func runtimePoller(ctx context.Context, s *stage) error {
 	s.repeat(4, 0, func() error {
-		_, err := s.proxy.api.Order(s.traffic, "show info")
+		_, err := s.proxy.order(s.traffic, "show info")
 		return err
 	})
 	return s.awaitDone(ctx, 100)
@@ -248,7 +248,7 @@ func wakeupBytes(ctx context.Context, s *stage) error {
 		return s.visit(func(c *net.TCPConn) error { return exchange(c, "!") })
 	})
 	s.repeat(1, time.Millisecond, func() error {
-		_, err := s.proxy.api.Order(s.traffic, "show sess all")
+		_, err := s.proxy.order(s.traffic, "show sess all")
 		return err
 	})
 	return s.awaitDone(ctx, 200)
@@ -273,7 +273,7 @@ func heavyHandlers(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.repeat(3, 0, func() error {
-		_, err := s.proxy.api.Order(s.traffic, "show sess all")
+		_, err := s.proxy.order(s.traffic, "show sess all")
 		return err
 	})
 	return s.awaitDone(ctx, 20)
@@ -284,7 +284,7 @@ func housekeeping(ctx context.Context, s *stage) error {
 		return err
 	}
 	s.repeat(1, 10*time.Millisecond, func() error {
-		_, err := s.proxy.api.Order(s.traffic, "show info")
+		_, err := s.proxy.order(s.traffic, "show info")
 		return err
 	})
 	return s.awaitDone(ctx, 20)
@@ -324,7 +324,7 @@ func retriesWithDelay(ctx context.Context, s *stage) error {
 
 // profilingSignals sends them to the worker, as a profiler's timer does.
 func profilingSignals(ctx context.Context, s *stage) error {
-	state, err := s.proxy.api.State(ctx)
+	state, err := s.proxy.state(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // time is in functions of the proxy, under the same thread.
 func TestProfileShowsTheStream(t *testing.T) {
 	d := founding(t, func(configuration string) string { return configuration })
-	if err := awaitOverdue(context.Background(), d.proxy.api, d.orphan); err != nil {
+	if err := awaitOverdue(context.Background(), d.proxy, d.orphan); err != nil {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "spin.pb.gz")

@@ -196,7 +196,26 @@ func (p *proxy) state(ctx context.Context) (*evidence.Snapshot, error) {
 	if p.foreign {
 		return &evidence.Snapshot{}, nil
 	}
-	return p.api.State(ctx)
+	return patiently(ctx, p, p.api.State)
+}
+
+// order gives an order to the proxy and returns its answer.
+func (p *proxy) order(ctx context.Context, line string) (string, error) {
+	return patiently(ctx, p, func(ctx context.Context) (string, error) { return p.api.Order(ctx, line) })
+}
+
+// patiently asks until there is an answer: on a machine that is busy with others, two seconds may be too
+// short for one.
+func patiently[T any](ctx context.Context, p *proxy, ask func(context.Context) (T, error)) (T, error) {
+	var answer T
+	err := until(ctx, patience, "an answer of the runtime API", func() (bool, error) {
+		var err error
+		if answer, err = ask(ctx); errors.Is(err, os.ErrDeadlineExceeded) {
+			return false, p.alive()
+		}
+		return true, err
+	})
+	return answer, err
 }
 
 // pollEvery is how often a condition is looked at.

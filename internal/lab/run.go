@@ -182,7 +182,7 @@ func shutDown(ctx context.Context, s *stage, d *correlate.Diagnosis) error {
 		if !strings.Contains(f.Remedy, order) {
 			return fmt.Errorf("the remedy of %s is said to be %q, should be %q", f.Class, f.Remedy, order)
 		}
-		answer, err := s.proxy.api.Order(ctx, order)
+		answer, err := s.proxy.order(ctx, order)
 		if err != nil {
 			return err
 		}
