@@ -103,7 +103,10 @@ func (s *stage) diagnoseOnce(ctx context.Context, way Way, window time.Duration)
 
 // column is where a verdict belongs.
 func column(d *correlate.Diagnosis) string {
-	if len(d.Findings) == 0 {
+	switch {
+	case d.Verdict == correlate.Inefficient:
+		return string(d.Inefficiencies[0].Class)
+	case len(d.Findings) == 0:
 		return cmp.Or(string(d.Verdict), silence)
 	}
 	if class := d.Findings[0].Class; class != correlate.Unknown {
@@ -131,11 +134,11 @@ func (s *stage) judge(way Way, d *correlate.Diagnosis) Judgement {
 		}
 	}
 	if j.Column == s.c.Class {
-		err := s.culprit.blames(&d.Findings[0])
+		names, err := s.blames(d)
 		switch {
 		case err == nil:
 			return j
-		case way == Both || len(accusedAddresses(&d.Findings[0])) > 0:
+		case way == Both || names:
 			j.Wrong = err
 		default:
 			j.Short = true // it does not say whom
@@ -151,6 +154,22 @@ func (s *stage) judge(way Way, d *correlate.Diagnosis) Judgement {
 			s.c.Class)
 	}
 	return j
+}
+
+// blames returns an error unless the first finding, or the first inefficiency, names the culprit; names is
+// true exactly when it names a connection at all.
+func (s *stage) blames(d *correlate.Diagnosis) (names bool, err error) {
+	if len(d.Findings) > 0 {
+		f := &d.Findings[0]
+		return len(accusedAddresses(f)) > 0, s.culprit.blames(f)
+	}
+	e := &d.Inefficiencies[0]
+	for _, v := range e.Streams {
+		if err = s.culprit.blames(&correlate.Finding{Stream: v}); err == nil {
+			return true, nil
+		}
+	}
+	return len(e.Streams) > 0, cmp.Or(err, errors.New("it names no stream"))
 }
 
 // judgeLookAlike requires that nobody is accused and that nothing else is said than what is the case. With
