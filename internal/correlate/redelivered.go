@@ -6,9 +6,9 @@ import (
 	"github.com/whyspin/whyspin/internal/evidence"
 )
 
-// redelivered is the rule for F1 to F4, F5 and F6 when only the process itself counts: its ledger has the
+// redelivered is the rule for F1 to F8 when only the process itself counts: its ledger has the
 // deliveries of each descriptor since the last call on it. The deciding fact is the events of the latest.
-// What a descriptor has become, and who else gets it, only the kernel knows.
+// What a closed descriptor has become only the kernel knows.
 func redelivered(in *input) []Finding {
 	if in.Before == nil || in.After == nil || in.busyPolling() ||
 		in.Window != nil && in.Window.Hooks.Syscall.IsKnown() {
@@ -33,7 +33,11 @@ func redelivered(in *input) []Finding {
 		}
 	}
 	for _, w := range in.workers() {
-		if f, ok := in.staleEvents(&w); ok && !concernsThread(found, w.tid) && !in.explained(w.tid) {
+		f, ok := in.staleEvents(&w)
+		if !ok {
+			f, ok = in.eventsElsewhere(&w)
+		}
+		if ok && !concernsThread(found, w.tid) && !in.explained(w.tid) {
 			found = append(found, f)
 		}
 	}
@@ -51,7 +55,12 @@ func (in *input) deliveredAgain(s *evidence.Stream, fd int, now, then evidence.O
 	if n.Mask == 0 {
 		return Finding{}, false
 	}
-	f := in.finding(classOfMask(n.Mask), s)
+	class := classOfMask(n.Mask)
+	rewrites := n.Rewrites - min(n.Rewrites, b.Rewrites)
+	if rewrites*2 >= n.Events-b.Events {
+		class = F8
+	}
+	f := in.finding(class, s)
 	f.FD = in.describe(fd)
 	f.FD.Mask = evidence.Know(n.Mask.String())
 	f.add(Fact{
@@ -62,6 +71,12 @@ func (in *input) deliveredAgain(s *evidence.Stream, fd int, now, then evidence.O
 		Text:  "deliveries in a row without a call on it between them",
 		Count: evidence.Know(n.Row), Source: sourceLedger, Weight: 0.5,
 	})
+	if class == F8 {
+		f.add(Fact{
+			Text:  "times that what it is watched for was written anew, each of which reports it again",
+			Count: evidence.Know(rewrites), Source: sourceLedger, Weight: 0.8,
+		})
+	}
 	if w := workerOf(in.After, s.Worker); w != nil {
 		f.Partial = (n.Events-b.Events)*repeatShare < w.Waits.Result(evidence.ResultEvents)-
 			in.waitsBefore(s.Worker)
@@ -131,6 +146,24 @@ func (in *input) staleEvents(w *workerCourse) (Finding, bool) {
 		Count: evidence.Know(stale), Source: sourceLedger, Weight: 0.8,
 	})
 	f.Unknown = append(f.Unknown, "which descriptor it is, and who has a copy of it")
+	in.addWaits(&f)
+	return f, true
+}
+
+// eventsElsewhere is for a worker that is told of connections that it has handed to another one.
+func (in *input) eventsElsewhere(w *workerCourse) (Finding, bool) {
+	elsewhere, ok := since(w.after.Elsewhere, w.before.Elsewhere).Get()
+	events := since(w.after.Events, w.before.Events).Or(0)
+	if !ok || elsewhere < leastRepeats || elsewhere*repeatShare < events {
+		return Finding{}, false
+	}
+	f := Finding{Class: F7, threads: []int{w.tid}, Remedy: in.restart(F7), Partial: elsewhere*2 < events}
+	f.add(Fact{
+		Text: fmt.Sprintf("events that worker %d was given for connections that it had handed to another",
+			w.index),
+		Count: evidence.Know(elsewhere), Source: sourceLedger, Weight: 0.8,
+	})
+	f.Unknown = append(f.Unknown, "which descriptor it is")
 	in.addWaits(&f)
 	return f, true
 }

@@ -348,6 +348,16 @@ func TestRulesWithState(t *testing.T) {
 			c.After.Workers[0].Events = evidence.Know[uint64](wakeups)
 			c.After.Workers[0].Stale = evidence.Know[uint64](wakeups)
 		}}, Spin, "F6", ""},
+		{"F7 by the ledger alone", []change{unseen, func(c *evidence.Case) {
+			healthyStream(c)
+			c.Before.Workers[0].Elsewhere = evidence.Know[uint64](0)
+			c.After.Workers[0].Events = evidence.Know[uint64](wakeups)
+			c.After.Workers[0].Elsewhere = evidence.Know[uint64](wakeups)
+		}}, Spin, "F7", ""},
+		{"F8 by the ledger alone", []change{func(c *evidence.Case) {
+			again(c, out)
+			clientSide(c, func(e *evidence.Side) { e.Rewrites = wakeups })
+		}}, Spin, "F8", "0x2a00000003 client 20"},
 		{"F5 by the ledger alone", []change{unseen, func(c *evidence.Case) {
 			healthyStream(c)
 			c.After.Listeners[0].Refused, c.After.Listeners[0].Error = wakeups, "too many open files"

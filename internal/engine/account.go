@@ -74,7 +74,6 @@ const maxStrays = 64
 
 // stray charges an event that is for nobody at this worker to the registration that it came from.
 func (w *worker) stray(data uint64) {
-	w.stats.stale++
 	a := w.strays[data]
 	if a == nil {
 		if len(w.strays) == maxStrays {

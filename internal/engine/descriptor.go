@@ -29,8 +29,10 @@ type descriptor struct {
 	// is the latest.
 	row, calls uint32
 	mask       uint32
-	conn       *conn
-	listener   *listener
+	// rewrites counts how often what it is watched for was written anew.
+	rewrites uint32
+	conn     *conn
+	listener *listener
 }
 
 // connectionEvents is how a proxied descriptor is registered: once, edge-triggered, for its whole life.
@@ -64,6 +66,7 @@ func (w *worker) dispatch(events []sys.Event) {
 		data := e.Data()
 		fd := int(uint32(data))
 		if fd >= len(w.descriptors) || w.descriptors[fd].generation != uint32(data>>32) {
+			w.stats.stale++
 			w.stray(data)
 			continue
 		}
@@ -71,7 +74,11 @@ func (w *worker) dispatch(events []sys.Event) {
 		d.events++
 		d.mask = e.Events
 		switch d.kind {
-		case kindNone, kindHanded:
+		case kindNone:
+			w.stats.stale++
+			w.stray(data)
+		case kindHanded:
+			w.stats.foreign++
 			w.stray(data)
 		case kindWaker:
 			w.kernel.DrainWaker(w.waker)

@@ -91,5 +91,6 @@ func (w *worker) updateInterest(c *conn) {
 		if errno := w.kernel.EpollModify(w.set, int(end.fd), events, data); errno != 0 {
 			panic(fmt.Sprintf("BUG: changing the interest in a registered descriptor: %v", errno))
 		}
+		w.descriptors[end.fd].rewrites++
 	}
 }

@@ -179,6 +179,7 @@ func (v *EndView) state() evidence.Observed[evidence.Side] {
 		Reads: uint64(v.Reads), Writes: uint64(v.Writes),
 		ReadsAgain: uint64(v.ReadsAgain), WritesAgain: uint64(v.WritesAgain),
 		Events: uint64(v.Events), Row: uint64(v.Row), Mask: evidence.EventMask(v.Mask),
+		Rewrites: uint64(v.Rewrites),
 	})
 }
 
@@ -194,7 +195,7 @@ func (w *worker) state() evidence.Worker {
 		RunQueue: sum.queue, Waits: s.waits, Wakeups: s.wakeups, NoProgress: s.charged, Late: s.late,
 		Read: s.read, Write: s.write,
 		ZeroTimeouts: evidence.Know(s.zero), NearestDeadline: evidence.Know(sum.next),
-		Events: evidence.Know(s.events), Stale: evidence.Know(s.stale),
+		Events: evidence.Know(s.events), Stale: evidence.Know(s.stale), Elsewhere: evidence.Know(s.foreign),
 		Accepted: evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
 	}
 }

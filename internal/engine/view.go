@@ -64,6 +64,8 @@ type EndView struct {
 	Events                  uint32
 	// Row is the deliveries since the last call on the descriptor, Mask the latest delivery.
 	Row, Mask uint32
+	// Rewrites is how often what the descriptor is watched for was written anew.
+	Rewrites uint32
 	// WantsRead and WantsWrite are what the stream has use for.
 	WantsRead, WantsWrite bool
 	// Unread is as in evidence.Side; only State looks.
@@ -136,7 +138,7 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 
 // registered enters what is known of the descriptor, on which so many calls were made.
 func (v *EndView) registered(d *descriptor, calls uint32) {
-	v.Generation, v.Events, v.Mask = d.generation, d.events, d.mask
+	v.Generation, v.Events, v.Mask, v.Rewrites = d.generation, d.events, d.mask, d.rewrites
 	if d.calls == calls {
 		v.Row = d.row
 	}

@@ -86,6 +86,7 @@ type workerStats struct {
 	zero     evidence.ZeroTimeouts
 	events   uint64 // events delivered
 	stale    uint64 // events of descriptors that were closed or reused in the meantime
+	foreign  uint64 // events of connections that were handed to another worker
 	blocked  time.Duration
 	wakeups  uint64
 	charged  uint64 // wakeups without progress and with their cause not consumed

@@ -71,13 +71,15 @@ type Worker struct {
 	// passes by the streams' own account, Never when none is armed.
 	ZeroTimeouts    Observed[ZeroTimeouts] `json:"zero_timeout_reasons,omitzero"`
 	NearestDeadline Observed[ktime.Time]   `json:"nearest_deadline,omitzero"`
-	// Events counts deliveries, Stale those for a descriptor that the worker has closed or registered anew.
+	// Events counts deliveries, Stale those for a descriptor that the worker has closed or registered anew,
+	// Elsewhere those for a connection that it has handed to another worker.
 	// Accepted counts the connections that it accepted, Refused the calls of accept that failed otherwise
 	// than with EAGAIN.
-	Events   Observed[uint64] `json:"events,omitzero"`
-	Stale    Observed[uint64] `json:"stale,omitzero"`
-	Accepted Observed[uint64] `json:"accepted,omitzero"`
-	Refused  Observed[uint64] `json:"accept_errors,omitzero"`
+	Events    Observed[uint64] `json:"events,omitzero"`
+	Stale     Observed[uint64] `json:"stale,omitzero"`
+	Elsewhere Observed[uint64] `json:"elsewhere,omitzero"`
+	Accepted  Observed[uint64] `json:"accepted,omitzero"`
+	Refused   Observed[uint64] `json:"accept_errors,omitzero"`
 	// Wakeups counts the wakeups of streams, NoProgress those that neither consumed their cause nor moved
 	// anything.
 	Wakeups    uint64 `json:"wakeups"`
@@ -188,9 +190,11 @@ type Side struct {
 	WritesAgain uint64 `json:"writes_eagain"`
 	// Events counts deliveries since the descriptor was registered, Row those since the last call on it, and
 	// Mask is the latest.
-	Events uint64    `json:"events"`
-	Row    uint64    `json:"row"`
-	Mask   EventMask `json:"mask"`
+	// Rewrites counts how often what the descriptor is watched for was written anew.
+	Events   uint64    `json:"events"`
+	Row      uint64    `json:"row"`
+	Mask     EventMask `json:"mask"`
+	Rewrites uint64    `json:"rewrites,omitempty"`
 }
 
 // Stream is one proxied stream as its process describes it.
