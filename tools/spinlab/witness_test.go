@@ -53,7 +53,8 @@ var signatures = map[string]signature{
 	"F4": {turns: map[string]float64{delivered(`EPOLLERR\|EPOLLHUP`): 0.9}},
 	"F5": {turns: map[string]float64{delivered("EPOLLIN"): 0.4, `^accept4\(FD,.*EMFILE`: 0.4}},
 	"F6": {turns: map[string]float64{delivered("EPOLLIN"): 0.9}, never: reads},
-	"F7": {turns: map[string]float64{delivered("EPOLLIN"): 0.9}, threads: 2},
+	// The thread that may act makes calls, too, and under strace the others are slow.
+	"F7": {turns: map[string]float64{delivered("EPOLLIN"): 0.7}, threads: 2},
 	"F8": {
 		turns: map[string]float64{delivered("EPOLLIN"): 0.4, `^epoll_ctl\(.*EPOLL_CTL_MOD, FD,`: 0.4},
 		never: reads,

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
+import threading
 
 LONGEST_LIFE_S = 120
 BACKLOG = 128
@@ -16,6 +18,12 @@ def scan_field(text):
     while text[at] != "\n":  # defect B1: it never advances
         pass
     return at
+
+
+def take_table_lock(lock):
+    """Waits for the lock of the table."""
+    while not lock.acquire(blocking=False):
+        os.sched_yield()  # defect B2: the holder sleeps
 
 
 class Server:
@@ -33,6 +41,7 @@ class Server:
         truth = {
             "class": self.defect,
             "fd": sock.fileno(),
+            "tid": threading.get_native_id(),
             "listener": address(self.listener.getsockname()),
             "local": address(sock.getsockname()),
             "peer": address(sock.getpeername()),
@@ -77,6 +86,12 @@ class Server:
             await self.loop.sock_recv(sock, 4096)
             self.announce(sock, "scan_field")
             scan_field("name: value")
+        if self.defect == "B2":
+            await self.loop.sock_recv(sock, 4096)
+            lock = threading.Lock()
+            lock.acquire()  # its holder is somebody who sleeps
+            self.announce(sock, "take_table_lock")
+            take_table_lock(lock)
         await asyncio.Event().wait()
 
     async def serve(self, sock):

@@ -1,6 +1,7 @@
 // Command epoll_go is an echo server with epoll by hand in Go, on a thread of its own beside the runtime's
 // poller, with one defect: see ../epoll_c/server.c, of which it is the sister, for the words and the rules.
-// Its epoll data is the descriptor and a generation above it.
+// Its epoll data is the descriptor and a generation above it; that of its eventfd is the address of what it
+// keeps for it, as libraries do it, which makes its set look like the runtime's.
 package main
 
 import (
@@ -11,8 +12,11 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +26,7 @@ const (
 	mostEvents  = 64
 	fewFiles    = 24 // F5: the limit that is soon reached
 	timerDelay  = 20 * time.Millisecond
+	readPause   = 5 * time.Millisecond // F7: the thread that may act takes its time
 	readEvents  = unix.EPOLLIN | unix.EPOLLRDHUP
 )
 
@@ -44,9 +49,19 @@ type server struct {
 	listener  *connection
 	upstream  unix.SockaddrInet4
 	table     map[int32]*connection
-	announced bool
+	announced atomic.Bool
 	made      int32
+	wakeup    *wakeup
+	// owned is the descriptor that belongs to the first loop alone (F7), 0 for none; shared is held by the
+	// loop that serves.
+	owned  atomic.Int32
+	shared sync.Mutex
+	// locked is a lock of the kind that is asked for again and again (B2).
+	locked atomic.Bool
 }
+
+// wakeup is by what others wake the loop up.
+type wakeup struct{ fd uint64 }
 
 // must ends the program: it is a tool of tests, and what fails here is the machine's fault.
 func must(what string, err error) {
@@ -65,10 +80,9 @@ func address(a unix.Sockaddr, err error) string {
 
 // announce says who the culprit is, once.
 func (s *server) announce(c *connection, function string) {
-	if s.announced {
+	if s.announced.Swap(true) {
 		return
 	}
-	s.announced = true
 	truth := map[string]any{
 		"class": s.defect, "fd": c.fd, "tid": unix.Gettid(),
 		"listener": s.listener.local,
@@ -161,6 +175,15 @@ func scanField(text []byte) int {
 	return at
 }
 
+// takeTableLock waits for the lock of the table.
+//
+//go:noinline
+func (s *server) takeTableLock() {
+	for !s.locked.CompareAndSwap(false, true) {
+		_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // defect B2: the holder sleeps
+	}
+}
+
 func (s *server) connectUpstream(client *connection) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must("socket", err)
@@ -199,6 +222,8 @@ func (s *server) meet(c *connection) {
 	switch s.defect {
 	case "T1", "C1":
 		c.deadline = time.Now().Add(timerDelay)
+	case "F7":
+		s.owned.Store(c.fd)
 	case "F2":
 		c.paused = true
 		s.announce(c, "") // defect F2: the interest in reading stays
@@ -220,7 +245,11 @@ func (s *server) meet(c *connection) {
 // receive reads once and sends back what it got.
 func (s *server) receive(c *connection) {
 	var input [4096]byte
-	n, _, err := unix.Recvfrom(int(c.fd), input[:], 0)
+	room := input[:]
+	if s.defect == "F7" && c.culprit {
+		room = room[:1]
+	}
+	n, _, err := unix.Recvfrom(int(c.fd), room, 0)
 	stale := s.defect == "T6" && c.culprit
 	switch {
 	case err == unix.EAGAIN:
@@ -240,9 +269,15 @@ func (s *server) receive(c *connection) {
 		return
 	}
 	c.ready = stale || n == len(input)
-	if c.culprit && s.defect == "B1" {
+	switch {
+	case c.culprit && s.defect == "F7":
+		return
+	case c.culprit && s.defect == "B1":
 		s.announce(c, "main.scanField")
 		scanField([]byte("name: value"))
+	case c.culprit && s.defect == "B2":
+		s.announce(c, "main.(*server).takeTableLock")
+		s.takeTableLock()
 	}
 	c.output = append(c.output, input[:n]...)
 	s.want(c, c.interest|unix.EPOLLOUT)
@@ -301,6 +336,54 @@ func (s *server) runDue() int {
 	return timeout
 }
 
+// share waits on the set that other loops wait on, too. Any of them may serve any connection, but the culprit
+// belongs to the first one, which takes its time.
+func (s *server) share(first bool) {
+	runtime.LockOSThread()
+	events := make([]unix.EpollEvent, mostEvents)
+	for {
+		n, err := unix.EpollWait(s.epoll, events, -1)
+		if err != unix.EINTR {
+			must("epoll_wait", err)
+		}
+		for _, e := range events[:max(n, 0)] {
+			owned := e.Fd == s.owned.Load()
+			if owned && !first {
+				if !s.announced.Load() {
+					s.serve(func() { s.announce(s.table[e.Fd], "") })
+				}
+				continue // defect F7: nothing keeps the event from coming again
+			}
+			if owned {
+				time.Sleep(readPause)
+			}
+			s.serve(func() {
+				s.handle(e)
+				if c := s.table[e.Fd]; c != nil && c.ready {
+					s.receive(c)
+				}
+			})
+		}
+	}
+}
+
+// serve does what only one loop may do at a time.
+func (s *server) serve(what func()) {
+	s.shared.Lock()
+	defer s.shared.Unlock()
+	what()
+}
+
+// wakeable registers an eventfd, which nobody uses.
+func (s *server) wakeable() {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	must("eventfd", err)
+	s.wakeup = &wakeup{uint64(fd)}
+	at := uint64(uintptr(unsafe.Pointer(s.wakeup)))
+	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(at), Pad: int32(at >> 32)}
+	must("epoll_ctl", unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &e))
+}
+
 func (s *server) run() {
 	events := make([]unix.EpollEvent, mostEvents)
 	for {
@@ -330,6 +413,7 @@ func main() {
 	}
 	s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	must("epoll_create1", err)
+	s.wakeable()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must("socket", err)
 	must("bind", unix.Bind(fd, &unix.SockaddrInet4{Addr: loopback}))
@@ -340,5 +424,13 @@ func main() {
 	}
 	listening := map[string]string{"listener": s.listener.local}
 	must("announcing", json.NewEncoder(os.Stdout).Encode(listening))
+	switch s.defect {
+	case "B2":
+		s.takeTableLock() // and never gives it back
+	case "F7":
+		go s.share(false)
+		go s.share(false)
+		s.share(true)
+	}
 	s.run()
 }

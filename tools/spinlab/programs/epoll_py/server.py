@@ -4,16 +4,19 @@ sister, for the words and the rules. select.epoll passes the descriptor as epoll
 import errno
 import fcntl
 import json
+import os
 import resource
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 
 LONGEST_LIFE_S = 120
 FEW_FILES = 24  # F5: the limit that is soon reached
 TIMER_S = 0.02
+READ_PAUSE_S = 0.02  # F7: the thread that may act takes its time
 READ = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -39,8 +42,15 @@ def scan_field(text):
     return at
 
 
+def take_table_lock(lock):
+    """Waits for the lock of the table."""
+    while not lock.acquire(blocking=False):
+        os.sched_yield()  # defect B2: the holder sleeps
+
+
 class Server:
     def __init__(self, defect, port):
+        self.shared, self.table_lock = threading.Lock(), threading.Lock()
         self.defect, self.upstream = defect, ("127.0.0.1", port)
         self.epoll, self.table, self.announced = select.epoll(), {}, False
         sock = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -52,6 +62,7 @@ class Server:
             return
         self.announced = True
         truth = {"class": self.defect, "fd": c.fd, "listener": self.listener.local}
+        truth["tid"] = threading.get_native_id()
         if c is not self.listener:
             truth["local"], truth["peer"] = c.local, c.peer
         if self.defect == "C1":
@@ -155,7 +166,7 @@ class Server:
         """Reads once and sends back what it got."""
         stale = self.defect == "T6" and c.culprit
         try:
-            data = c.sock.recv(4096)
+            data = c.sock.recv(1 if self.defect == "F7" and c.culprit else 4096)
         except BlockingIOError:
             if stale:
                 self.announce(c)  # defect T6: the cached flag stays
@@ -176,6 +187,11 @@ class Server:
         if c.culprit and self.defect == "B1":
             self.announce(c, "scan_field")
             scan_field("name: value")
+        if c.culprit and self.defect == "B2":
+            self.announce(c, "take_table_lock")
+            take_table_lock(self.table_lock)
+        if c.culprit and self.defect == "F7":
+            return
         c.output += data
         self.want(c, c.interest | select.EPOLLOUT)
         meets = data.startswith(b"!") and not c.culprit
@@ -226,7 +242,28 @@ class Server:
                 timeout = 0
         return timeout
 
+    def share(self, first):
+        """Waits on the set that another thread waits on, too. Both may serve any connection, but the culprit
+        belongs to the first one, which takes its time."""
+        while True:
+            for fd, events in self.epoll.poll():
+                c = self.table.get(fd)
+                if c and c.culprit and not first:
+                    self.announce(c)  # defect F7: nothing keeps the event from coming again
+                    continue
+                if c and c.culprit:
+                    time.sleep(READ_PAUSE_S)
+                with self.shared:
+                    self.handle(fd, events)
+                    if c and c.ready:
+                        self.receive(c)
+
     def run(self):
+        if self.defect == "B2":
+            self.table_lock.acquire()  # and never gives it back
+        if self.defect == "F7":
+            threading.Thread(target=self.share, args=(False,), daemon=True).start()
+            self.share(True)
         while True:
             for fd, events in self.epoll.poll(self.run_due()):
                 self.handle(fd, events)
