@@ -134,7 +134,7 @@ func collect(ctx context.Context, o Options, c *evidence.Case, state witness) er
 		c.Before = ask(ctx, c, state, "before the window")
 	}
 	p, err := probe.Load(probe.Options{PID: o.PID, DirectSets: workerSets(c.Before), Samples: true,
-		Traffic: true})
+		Traffic: true, Sparing: true})
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,8 @@ type hook struct {
 	try      Try
 	programs []string
 	loaded   *ebpf.Collection // the programs; nil when they did not load
+	// load loads them; nil when that has been tried.
+	load func()
 	// tracepoints are the ids of the classic tracepoints for the programs, in the same order.
 	tracepoints []uint64
 }
@@ -77,8 +79,9 @@ func failCounter(err error) []*hook {
 }
 
 // loadCounter loads the maps and every program that loads. Its errors are in the hooks; the counter is
-// nil when none of them can be used.
-func loadCounter(descriptors int, level uint32, cache *btf.Cache) (*counter, []*hook) {
+// nil when none of them can be used. When sparing it leaves those behind the first that loads for when they
+// are needed.
+func loadCounter(descriptors int, level uint32, sparing bool, cache *btf.Cache) (*counter, []*hook) {
 	spec, err := loadSyscall()
 	if err != nil {
 		return nil, failCounter(err)
@@ -101,12 +104,20 @@ func loadCounter(descriptors int, level uint32, cache *btf.Cache) (*counter, []*
 	c.globals.Control.Level = level
 	usable := false
 	for _, h := range c.hooks {
-		h.loaded, err = loadPrograms(spec, h.programs, collection.Maps, cache)
-		if err == nil && h.try.Hook == "tracepoint" {
-			h.tracepoints, err = tracepointIDs("raw_syscalls/sys_enter", "raw_syscalls/sys_exit")
+		h.load = func() {
+			h.load = nil
+			var err error
+			h.loaded, err = loadPrograms(spec, h.programs, collection.Maps, cache)
+			if err == nil && h.try.Hook == "tracepoint" {
+				h.tracepoints, err = tracepointIDs("raw_syscalls/sys_enter", "raw_syscalls/sys_exit")
+			}
+			h.try.Err = hookError(loading, h.try.Hook+"/"+h.try.On, err)
 		}
-		h.try.Err = hookError(loading, h.try.Hook+"/"+h.try.On, err)
-		usable = usable || err == nil
+		if usable && sparing {
+			continue // attach loads it when the others cannot be attached
+		}
+		h.load()
+		usable = usable || h.try.Err == nil
 	}
 	if !usable {
 		hooks := c.hooks
@@ -236,6 +247,9 @@ func (c *counter) count(tgid uint32) {
 func (c *counter) attach() (*hook, []io.Closer, error) {
 	var errs []error
 	for _, h := range c.hooks {
+		if h.load != nil && h.try.Err == nil {
+			h.load()
+		}
 		if h.try.Err != nil {
 			errs = append(errs, h.try.Err)
 			continue

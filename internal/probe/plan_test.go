@@ -103,3 +103,24 @@ func TestNextHookIsTaken(t *testing.T) {
 	}
 	mustSay(t, w, "system calls are not seen")
 }
+
+// TestSparingLoadsWhatIsNeeded: what stands in for another is loaded when that cannot be attached.
+func TestSparingLoadsWhatIsNeeded(t *testing.T) {
+	s := startScript(t)
+	set := s.do("epoll")
+	for i, hook := range []string{"tp_btf", "raw_tp", "tracepoint"} {
+		p := load(t, Options{PID: s.pid(), Sparing: true, only: hook})
+		if loaded := p.counter.hooks[2].loaded != nil; loaded {
+			t.Errorf("%s: the last one is loaded", hook)
+		}
+		w := window(t, p, func() { s.do("wait %d 0", set) })
+		if got := w.Hooks.Syscall.Or("none"); got != hook {
+			t.Errorf("the hook is %s, want %s", got, hook)
+		}
+		for j, h := range p.counter.hooks {
+			if loaded := h.loaded != nil; loaded != (j == 0 || j == i) {
+				t.Errorf("%s: whether %s is loaded is %v", hook, h.try.Hook, loaded)
+			}
+		}
+	}
+}
