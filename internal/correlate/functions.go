@@ -20,7 +20,7 @@ func (in *input) addFunctions(f *Finding) {
 		f.Unknown = append(f.Unknown, "the functions in which it spends its time: no samples were taken")
 		return
 	}
-	f.Functions = functionsOf(in.Window.Samples, f.threads)
+	f.Functions = functionsOf(in.Window.Samples, f.threads, f.Class == B3)
 	if len(f.Functions) == 0 {
 		f.Unknown = append(f.Unknown, "the functions in which it spends its time: no sample was taken of it")
 		return
@@ -39,8 +39,8 @@ func (in *input) addFunctions(f *Finding) {
 	}
 }
 
-// functionsOf returns the program's functions in which the threads were found most often.
-func functionsOf(s *evidence.Samples, tids []int) []Function {
+// functionsOf returns the program's functions in which the threads were found most often, or the kernel's.
+func functionsOf(s *evidence.Samples, tids []int, kernel bool) []Function {
 	type tally struct {
 		count, most uint64
 		stack       []evidence.Frame
@@ -53,9 +53,12 @@ func functionsOf(s *evidence.Samples, tids []int) []Function {
 			continue
 		}
 		total += stack.Count
-		frames := stack.User
+		frames, others := stack.User, stack.Kernel
+		if kernel {
+			frames, others = others, frames
+		}
 		if len(frames) == 0 {
-			frames = stack.Kernel
+			frames = others
 		}
 		if len(frames) == 0 || stack.Count == 0 {
 			continue

@@ -2,6 +2,8 @@ package correlate
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
@@ -27,7 +29,7 @@ func insideKernel(in *input) []Finding {
 			t.Calls.Or(0) > waits || system < time.Duration(waits)*longWait {
 			continue
 		}
-		f := Finding{Class: B3, threads: []int{t.TID}, Remedy: in.restart(B3)}
+		f := Finding{Class: B3, threads: []int{t.TID}}
 		f.add(Fact{
 			Text: fmt.Sprintf("waits by thread %d, which took %v of CPU time each in the kernel", t.TID,
 				(system / time.Duration(waits)).Round(time.Microsecond)),
@@ -35,7 +37,23 @@ func insideKernel(in *input) []Finding {
 		})
 		in.addSleep(&f, t.TID)
 		in.addFunctions(&f)
+		f.Remedy = in.kernelRemedy(&f)
 		found = append(found, f)
 	}
 	return found
+}
+
+// kernelRemedy is what to do about a kernel that is busy in a wait.
+func (in *input) kernelRemedy(f *Finding) string {
+	for _, v := range f.Functions {
+		// The loop of Documentation/networking/napi.rst, "Busy polling".
+		if slices.ContainsFunc(append(v.Callers, v.Name), func(name string) bool {
+			return strings.Contains(name, "busy_loop")
+		}) {
+			return "the wait polls a network device busily, which somebody asked for: the machine (sysctl" +
+				" net.core.busy_poll; 0 ends it) or the program, for its epoll set (EPIOCSPARAMS)"
+		}
+	}
+	return fmt.Sprintf("it is the kernel's work: look for its functions with perf top --pid %d, and for a"+
+		" newer kernel", in.Process.PID)
 }

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func TestAShortWindowMakesNoStorm(t *testing.T) {
 // TestAStackThatWasNeverFoundIsNoFunction: a recording may say anything.
 func TestAStackThatWasNeverFoundIsNoFunction(t *testing.T) {
 	s := &evidence.Samples{Stacks: []evidence.Stack{{User: []evidence.Frame{{Function: "main"}}}}}
-	if f := functionsOf(s, nil); len(f) > 0 {
+	if f := functionsOf(s, nil, false); len(f) > 0 {
 		t.Errorf("functions %+v, should be none", f)
 	}
 }
@@ -88,5 +89,27 @@ func TestAThreadIsExplainedOnce(t *testing.T) {
 	}}
 	if classes := classesOf(Correlate(c)); classes != "F1" {
 		t.Errorf("classes %q, should be F1 alone", classes)
+	}
+}
+
+// TestTheKernelsFunctionIsNamed: of a wait that burns the CPU in the kernel that of the program says nothing.
+func TestTheKernelsFunctionIsNamed(t *testing.T) {
+	c := foreign()
+	set := &c.Window.Threads[0].Sets[0]
+	set.Waits = evidence.Waits{}
+	set.Waits[evidence.TimeoutPositive][evidence.ResultEvents] = 20
+	c.Window.Threads[0].Calls = evidence.Know[uint64](5)
+	c.Window.Samples = &evidence.Samples{Stacks: []evidence.Stack{{
+		TID: foreignTID, Count: 90, User: []evidence.Frame{{Function: "epoll_wait"}, {Function: "main"}},
+		Kernel: []evidence.Frame{{Function: "veth_poll"}, {Function: "napi_busy_loop"}},
+	}}}
+	f := Correlate(c).Findings[0]
+	if f.Class != B3 || f.Functions[0].Name != "veth_poll" || !strings.Contains(f.Remedy, "busy_poll") {
+		t.Errorf("the finding is %+v", f)
+	}
+	c.Window.Samples.Stacks[0].Kernel = []evidence.Frame{{Function: "ep_send_events"}}
+	f = Correlate(c).Findings[0]
+	if f.Functions[0].Name != "ep_send_events" || strings.Contains(f.Remedy, "busy_poll") {
+		t.Errorf("the finding is %+v", f)
 	}
 }
