@@ -58,6 +58,7 @@ probecost: build ## what each level of the probes costs, beside strace, perf tra
 	@bin/probecost
 
 recordings: build ## make recordings [SCENE=name]: testdata/recording from live processes, and its golden reports
+	@tools/packages $(TEST_PACKAGES) iproute2
 	@$(GO) build -o bin/ ./tools/spinlab ./tools/recordings
 	@bin/recordings $(if $(SCENE),-scene $(SCENE))
 	$(GO) test ./internal/recording -run Goldens -update

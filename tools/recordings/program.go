@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,22 @@ func spinlab(program, class string) func(*place) (int, error) {
 		}
 		return find(out, `^process (\d+) spins`)
 	}
+}
+
+//go:embed busypoll.py
+var busyPollSource string
+
+// busyPoll runs a receiver of datagrams whose waits are busy in the kernel.
+func busyPoll(p *place) (int, error) {
+	file, err := p.write("busypoll.py", busyPollSource)
+	if err != nil {
+		return 0, err
+	}
+	_, out, err := p.start("/usr/bin/python3", file)
+	if err != nil {
+		return 0, err
+	}
+	return find(out, `^process (\d+) busy polls`)
 }
 
 // webPage is a section of HAProxy that answers by itself.

@@ -15,7 +15,8 @@ type scene struct {
 // talkers is how many healthy connections there are beside a defect.
 const talkers = 4
 
-// scenes are those of foreign programs; the lab has those of whyspin itself. The programs of spinlab know nothing of whyspin: there is the kernel's view alone.
+// scenes are those of foreign programs; the lab has those of whyspin itself. The programs of spinlab know
+// nothing of whyspin: there is the kernel's view alone.
 var scenes = []scene{
 	{"T1-foreign", "a timer in the past is queued again and again; from outside its class is not to be seen",
 		"spin", spinlab("epoll-c", "T1")},
@@ -44,6 +45,8 @@ var scenes = []scene{
 	{"B1-foreign", "a handler does not return", "boundary B1", spinlab("epoll-c", "B1")},
 	{"B2-foreign", "a thread asks for a lock whose owner does not run", "boundary B2",
 		spinlab("epoll-c", "B2")},
+	{"B3-busy-poll", "an epoll set is set to poll its device busily: each wait burns the CPU in the kernel",
+		"boundary B3", busyPoll},
 
 	{"L1-haproxy", "HAProxy answers as fast as it can", "healthy", haproxy("", webPage, true)},
 	{"L2-haproxy-idle", "HAProxy busy polls, as configured, and has nothing to do", "configured",
