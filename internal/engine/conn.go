@@ -171,7 +171,8 @@ func (w *worker) free(c *conn) {
 // wakeAt is when the worker is to wake the stream for its deadline: then.
 func (c *conn) wakeAt(deadline, now ktime.Time) ktime.Time {
 	if c.faults.Has(fault.DeadlineTruncated) && deadline.IsSet() {
-		return now.Add(time.Duration(int32(deadline.Sub(now)/time.Microsecond)) * time.Microsecond)
+		left := deadline.Sub(now) / time.Microsecond
+		return deadline.Add((time.Duration(int32(left)) - left) * time.Microsecond)
 	}
 	return deadline
 }
