@@ -145,6 +145,11 @@ func (in *input) staleEvents(w *workerCourse) (Finding, bool) {
 			" anew", w.index),
 		Count: evidence.Know(stale), Source: sourceLedger, Weight: 0.8,
 	})
+	if len(in.After.Workers) > 1 {
+		// A connection that was handed to another worker (F7) looks the same to the one that had it.
+		f.Class, f.Remedy = Unknown, in.restart(Unknown)
+		f.Unknown = append(f.Unknown, "whether another worker has the descriptor (F7) or a copy lives (F6)")
+	}
 	f.Unknown = append(f.Unknown, "which descriptor it is, and who has a copy of it")
 	in.addWaits(&f)
 	return f, true
