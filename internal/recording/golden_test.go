@@ -51,6 +51,9 @@ func samples(t testing.TB) []sample {
 	return all
 }
 
+// inefficient is the class of what costs CPU and is no finding: the verdict says it.
+const inefficient = correlate.Class("B4")
+
 // class is what the recording shows, empty for what is in order.
 func (s *sample) class() correlate.Class {
 	class, _, _ := strings.Cut(s.name, "-")
@@ -130,6 +133,12 @@ func TestRecordingsAreDiagnosedAsTheirGoldensSay(t *testing.T) {
 			}
 			if err := s.wrong(d); err != nil {
 				t.Error(err)
+			}
+			if s.class() == inefficient {
+				if d.Verdict != correlate.Inefficient {
+					t.Errorf("the verdict is %q, should be %q", d.Verdict, correlate.Inefficient)
+				}
+				return
 			}
 			state := s.Case.After != nil && len(s.Case.After.Streams) > 0
 			if s.class() != correlate.Unknown && (state || !needsState[s.class()]) &&

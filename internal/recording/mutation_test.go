@@ -2,6 +2,7 @@ package recording
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/correlate"
@@ -128,10 +129,90 @@ func (m *mutant) climbs(change func(uint64) uint64) {
 	for i := range m.After.Streams {
 		a := &m.After.Streams[i]
 		for j := range m.Before.Streams {
-			if b := &m.Before.Streams[j]; b.ID == a.ID && a.Calls > b.Calls {
-				a.Calls = b.Calls + change(a.Calls-b.Calls)
+			if b := &m.Before.Streams[j]; b.ID == a.ID {
+				climb(change, reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem())
 			}
 		}
+	}
+	for i := range m.After.Workers {
+		a := &m.After.Workers[i]
+		for j := range m.Before.Workers {
+			if b := &m.Before.Workers[j]; b.Index == a.Index {
+				climb(change, reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem())
+			}
+		}
+	}
+}
+
+// climb changes by how much the counters of a are above those of b.
+func climb(change func(uint64) uint64, a, b reflect.Value) {
+	switch into := a.Addr().Interface().(type) {
+	case *evidence.Observed[uint64]:
+		climbKnown(change, into, b)
+		return
+	case *evidence.Observed[evidence.Side]:
+		climbKnown(change, into, b)
+		return
+	case *evidence.Observed[evidence.ZeroTimeouts]:
+		climbKnown(change, into, b)
+		return
+	case *evidence.IO:
+		from := b.Interface().(evidence.IO)
+		quiet := into.Again + into.Zero + into.Reset + into.Pipe + into.Errors
+		rest := into.Calls - min(into.Calls, quiet)
+		quietBefore := from.Again + from.Zero + from.Reset + from.Pipe + from.Errors
+		restBefore := from.Calls - min(from.Calls, quietBefore)
+		climbParts(change, &rest, restBefore, &into.Again, from.Again, &into.Zero, from.Zero)
+		climbParts(change, &into.Errors, from.Errors, &into.Reset, from.Reset, &into.Pipe, from.Pipe)
+		into.Calls = rest + into.Again + into.Zero + into.Reset + into.Pipe + into.Errors
+		return
+	case *evidence.Side:
+		from := b.Interface().(evidence.Side)
+		reads, readsBefore := into.Reads-into.ReadsAgain, from.Reads-from.ReadsAgain
+		writes, writesBefore := into.Writes-into.WritesAgain, from.Writes-from.WritesAgain
+		climbParts(change, &reads, readsBefore, &into.ReadsAgain, from.ReadsAgain, &into.Events, from.Events)
+		climbParts(change, &writes, writesBefore, &into.WritesAgain, from.WritesAgain, &into.Row, from.Row)
+		into.Reads, into.Writes = reads+into.ReadsAgain, writes+into.WritesAgain
+		return
+	case *uint64:
+		climbParts(change, into, b.Uint(), new(uint64), 0, new(uint64), 0)
+		return
+	}
+	switch a.Kind() {
+	case reflect.Struct:
+		for i := range a.NumField() {
+			if !a.Field(i).CanSet() {
+				break // another Observed: no count
+			}
+			climb(change, a.Field(i), b.Field(i))
+		}
+	case reflect.Array:
+		for i := range a.Len() {
+			climb(change, a.Index(i), b.Index(i))
+		}
+	}
+}
+
+// climbParts changes three counters that belong together.
+func climbParts(change func(uint64) uint64, a *uint64, a0 uint64, b *uint64, b0 uint64, c *uint64,
+	c0 uint64) {
+	for _, v := range []struct {
+		now    *uint64
+		before uint64
+	}{{a, a0}, {b, b0}, {c, c0}} {
+		if *v.now > v.before {
+			*v.now = v.before + change(*v.now-v.before)
+		}
+	}
+}
+
+func climbKnown[T any](change func(uint64) uint64, into *evidence.Observed[T], b reflect.Value) {
+	from := b.Interface().(evidence.Observed[T])
+	now, ok1 := into.Get()
+	before, ok2 := from.Get()
+	if ok1 && ok2 {
+		climb(change, reflect.ValueOf(&now).Elem(), reflect.ValueOf(&before).Elem())
+		*into = evidence.Know(now)
 	}
 }
 
