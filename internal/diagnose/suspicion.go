@@ -175,12 +175,15 @@ func killed(r engine.KillResult) string {
 // next tenth of a second for which it spins costs no more than a hundredth of a CPU.
 const restFor = 10 * time.Second
 
-// heal ends a spin and says how: the guilty listener rests, the guilty retry loop is slowed, the guilty
-// stream is shut down. Whatever else there is goes on.
+// heal ends a spin and says how: the guilty listener rests, the guilty registration is dropped, the guilty
+// retry loop is slowed, the guilty stream is shut down. Whatever else there is goes on.
 func (s *Supervisor) heal(f *correlate.Finding) string {
 	switch {
 	case f.Listener != nil && s.Engine.PauseListener(f.Listener.Number, restFor):
 		return fmt.Sprintf("the listener rests until it may accept again, or for %v", restFor)
+	case f.Class == correlate.F6 || f.Class == correlate.F7:
+		s.Engine.RenewSets()
+		return "every worker makes its epoll set anew, without that registration"
 	case f.Stream == nil:
 		return "none: there is no stream to shut down and no listener to rest"
 	case f.Class == correlate.C1:

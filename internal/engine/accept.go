@@ -27,10 +27,9 @@ type pausedListener struct {
 	until    ktime.Time // Never: until a limit is left again
 }
 
-// listen registers a listener: level-triggered, because a worker may leave connections in the backlog for
-// others, and exclusive, so that one connection wakes one worker.
+// listen registers a listener.
 func (w *worker) listen(l *listener) sys.Errno {
-	return w.register(l.fd, descriptor{kind: kindListener, listener: l}, sys.EventIn|sys.EventExclusive)
+	return w.register(l.fd, descriptor{kind: kindListener, listener: l}, listenerEvents)
 }
 
 // accept acts on an event of a listener.

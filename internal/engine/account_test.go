@@ -103,6 +103,12 @@ func TestACopyOfAClosedDescriptorSpins(t *testing.T) {
 		if f != 0 && (s.FD != fd || s.Stream != "" || s.Listener != "") {
 			t.Errorf("suspicion of %s, should be of descriptor %d", s.Subject(), fd)
 		}
+		waiting := p.dial()
+		p.engine.RenewSets()
+		p.sleeps("after the remedy")
+		if _, err := io.ReadAll(waiting); err != nil {
+			t.Errorf("a stream of the time before the remedy: %v", err)
+		}
 	})
 }
 
@@ -172,5 +178,32 @@ func TestARowEndsWithAPause(t *testing.T) {
 		if n != tt.after {
 			t.Errorf("%s: suspect after %d wakeups, should be after %d", tt.name, n, tt.after)
 		}
+	}
+}
+
+// TestARenewedSetForgetsNothing: every kind of descriptor is watched on, and what came meanwhile is seen.
+func TestARenewedSetForgetsNothing(t *testing.T) {
+	k := newClock()
+	p := start(t, settings{kernel: k, workers: 2}, serve(t, echo))
+	c := p.dial()
+	idle(t, p, c)
+	for i := range 10 {
+		k.inOneBatch(t, p.engine, func() {
+			p.engine.RenewSets()
+			if _, err := c.Write([]byte{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		got := make([]byte, 1)
+		if _, err := io.ReadFull(c, got); err != nil || got[0] != byte(i) {
+			t.Fatalf("round %d: got %v: %v", i, got, err)
+		}
+	}
+	other := p.dial()
+	if err := other.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(other); err != nil {
+		t.Errorf("a new client after the remedy: %v", err)
 	}
 }

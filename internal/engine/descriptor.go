@@ -38,6 +38,10 @@ type descriptor struct {
 // connectionEvents is how a proxied descriptor is registered: once, edge-triggered, for its whole life.
 const connectionEvents = sys.EventIn | sys.EventOut | sys.EventRdHup | sys.EventPri | sys.EventEdge
 
+// listenerEvents is how a listener is registered: level-triggered, because a worker may leave connections in
+// the backlog for others, and exclusive, so that one connection wakes one worker.
+const listenerEvents = sys.EventIn | sys.EventExclusive
+
 // register puts a descriptor into the worker's epoll set.
 func (w *worker) register(fd int, d descriptor, events uint32) sys.Errno {
 	for fd >= len(w.descriptors) {
@@ -45,7 +49,7 @@ func (w *worker) register(fd int, d descriptor, events uint32) sys.Errno {
 	}
 	entry := &w.descriptors[fd]
 	d.generation = entry.generation + 1
-	if errno := w.kernel.EpollAdd(w.set, fd, events, uint64(d.generation)<<32|uint64(fd)); errno != 0 {
+	if errno := w.kernel.EpollAdd(w.set, fd, events, d.data(fd)); errno != 0 {
 		return errno
 	}
 	*entry = d

@@ -32,6 +32,7 @@ const (
 	messageKill                        // an order to end a stream
 	messagePause                       // an order to rest a listener
 	messageSlow                        // an order to rest between a stream's attempts
+	messageRenew                       // an order to make the epoll set anew
 )
 
 // inbox holds the messages to a worker. It needs no limit of its own: accepted connections are limited by
@@ -88,6 +89,8 @@ func (w *worker) receive(m message) {
 		w.kill(m.id, m.killer, m.answer)
 	case messagePause:
 		w.obeyPause(m.listener, m.until)
+	case messageRenew:
+		w.renew()
 	case messageSlow:
 		if c := w.find(m.id); c != nil {
 			c.stream.SlowRetries()

@@ -87,8 +87,8 @@ func (w *worker) updateInterest(c *conn) {
 			continue
 		}
 		end.interest = events
-		data := uint64(w.descriptors[end.fd].generation)<<32 | uint64(end.fd)
-		if errno := w.kernel.EpollModify(w.set, int(end.fd), events, data); errno != 0 {
+		fd := int(end.fd)
+		if errno := w.kernel.EpollModify(w.set, fd, events, w.descriptors[fd].data(fd)); errno != 0 {
 			panic(fmt.Sprintf("BUG: changing the interest in a registered descriptor: %v", errno))
 		}
 		w.descriptors[end.fd].rewrites++

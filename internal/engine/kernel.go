@@ -27,6 +27,9 @@ type Poller interface {
 	// delivered again, to an edge-triggered registration, too.
 	EpollModify(set, fd int, events uint32, data uint64) sys.Errno
 	EpollDelete(set, fd int) sys.Errno
+	// Replace gives the number of one epoll set to another, which has no number of its own any more; the
+	// first one is closed by that.
+	Replace(set, by int) sys.Errno
 	// EpollWait waits at most timeout milliseconds, without limit if it is negative. See sys.Linux for park.
 	EpollWait(set int, events []sys.Event, timeout int, park bool) (n int, errno sys.Errno)
 	NewWaker() (fd int, err error)

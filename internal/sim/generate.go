@@ -46,6 +46,9 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	if m.IntN(8) == 0 {
 		s.Stop = time.Duration(1+m.IntN(400)) * time.Millisecond
 	}
+	if m.IntN(8) == 0 {
+		s.Renew = time.Duration(1+m.IntN(400)) * time.Millisecond
+	}
 	return s
 }
 

@@ -115,6 +115,12 @@ func Run(s *Scenario, o Options) *Result {
 	if s.Stop > 0 {
 		w.after(s.Stop, func() { r.stop = true })
 	}
+	if s.Renew > 0 {
+		w.after(s.Renew, func() {
+			r.tell("operator: new epoll sets")
+			r.engine.RenewSets()
+		})
+	}
 	r.play()
 	r.finish(s)
 	return &r.result

@@ -40,6 +40,8 @@ type Scenario struct {
 	Kills    []Kill
 	// Stop is when a soft stop begins, 0 for never.
 	Stop time.Duration
+	// Renew is when every worker is ordered to make its epoll set anew, 0 for never.
+	Renew time.Duration
 }
 
 // Timeouts are those of the configuration, 0 for none.
@@ -180,6 +182,9 @@ func (s *Scenario) String() string {
 	if s.Stop > 0 {
 		line("stop %v", s.Stop)
 	}
+	if s.Renew > 0 {
+		line("renew %v", s.Renew)
+	}
 	return b.String()
 }
 
@@ -278,9 +283,10 @@ func (s *Scenario) parseLine(line string) error {
 		return nil
 	case "timeout", "noise":
 		return s.parseNamed(words[0], arg(1), arg(2))
-	case "stop":
+	case "stop", "renew":
+		at := map[string]*time.Duration{"stop": &s.Stop, "renew": &s.Renew}[words[0]]
 		d, err := time.ParseDuration(arg(1))
-		s.Stop = d
+		*at = d
 		return err
 	case "fault":
 		f, err := fault.Parse(arg(1))

@@ -316,6 +316,9 @@ func (w *World) Close(fd int) sys.Errno {
 	if f.listener != nil {
 		f.listener.close()
 	}
+	if f.set != nil {
+		f.set.close()
+	}
 	w.close(fd, f)
 	return 0
 }

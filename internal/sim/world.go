@@ -90,8 +90,8 @@ type interest struct {
 }
 
 type waker struct {
-	count    uint64
-	interest *interest
+	count     uint64
+	interests []*interest
 }
 
 // listener is the engine's listening socket.
@@ -264,7 +264,9 @@ func (w *World) NewWaker() (int, error) { return w.open(file{waker: &waker{}}), 
 func (w *World) Wake(fd int) {
 	v := w.file(fd).waker
 	v.count++
-	v.interest.raise()
+	for _, i := range v.interests {
+		i.raise()
+	}
 }
 
 // DrainWaker makes it unreadable.
@@ -286,7 +288,7 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 	}
 	switch {
 	case f.waker != nil:
-		f.waker.interest = i
+		f.waker.interests = append(f.waker.interests, i)
 		i.mask = func() uint32 { return when(f.waker.count > 0, sys.EventIn) }
 	case f.listener != nil:
 		l := f.listener
@@ -337,6 +339,23 @@ func (w *World) EpollDelete(set, fd int) sys.Errno {
 		l.interests = kept
 	}
 	return 0
+}
+
+// Replace gives the number of a set to another.
+func (w *World) Replace(set, by int) sys.Errno {
+	w.call()
+	w.file(set).set.close()
+	w.file(set).set = w.file(by).set
+	w.file(by).set = nil
+	w.free = append(w.free, by)
+	return 0
+}
+
+// close removes every registration.
+func (s *epollSet) close() {
+	for _, i := range s.interests {
+		i.remove()
+	}
 }
 
 func (i *interest) remove() {

@@ -87,6 +87,16 @@ func (Linux) EpollDelete(set, fd int) Errno {
 	return errno
 }
 
+// Replace gives the number of one epoll set to another, which has no number of its own any more; the first
+// one is closed by that.
+func (k Linux) Replace(set, by int) Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_DUP3, uintptr(by), uintptr(set), unix.O_CLOEXEC)
+	if errno != 0 {
+		return errno
+	}
+	return k.Close(by)
+}
+
 // EpollWait waits for events for at most timeout milliseconds, without limit if it is negative. With park
 // the Go scheduler knows that the thread may sleep; without, the thread keeps its place in the scheduler,
 // which is cheaper but may last only a few milliseconds.
