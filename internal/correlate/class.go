@@ -28,6 +28,8 @@ const (
 	B2  Class = "B2"
 	B3  Class = "B3"
 	B4  Class = "B4"
+	// L15 is a look-alike with a name of its own.
+	L15 Class = "L15"
 	// Unknown is a spin that no rule recognises.
 	Unknown Class = ""
 )
@@ -40,7 +42,7 @@ var classNames = map[Class]string{
 	F5: "accept stall", F6: "orphaned registration", F7: "wrong-recipient wakeup", F8: "interest churn",
 	C1: "retry storm",
 	B1: "loop inside a handler", B2: "lock spin", B3: "CPU burnt inside epoll_wait by the kernel",
-	B4: "tiny-I/O inefficiency", Unknown: "spinning, class unknown",
+	B4: "tiny-I/O inefficiency", L15: "traffic routed in a circle", Unknown: "spinning, class unknown",
 }
 
 // Name is the name of the class in the catalogue.

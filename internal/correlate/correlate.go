@@ -24,6 +24,8 @@ const (
 	Partial Verdict = "partial"
 	// Boundary: a thread burns its CPU, but not in its event loop.
 	Boundary Verdict = "boundary"
+	// TrafficLoop: the process is its own client.
+	TrafficLoop Verdict = "traffic-loop"
 	// Stall: work is left and nobody will be told of it again; it costs no CPU.
 	Stall Verdict = "stall"
 	// Leak: something is kept for ever that nobody will use, at no cost of CPU.
@@ -105,6 +107,7 @@ func Correlate(c *evidence.Case) *Diagnosis {
 var rules = []func(*input) []Finding{
 	orphaned, pastDue, aheadOfTime, retriers, readyFlag, backPressure, selfWake, repeated, redelivered,
 	speculative, futile, retryStorm, lockSpin, insideHandler, insideKernel, lostWakeup, noSleep, unexplained,
+	trafficLoop,
 }
 
 // input is the evidence with what the gate made of it.
@@ -131,7 +134,7 @@ func busyPolling(c *evidence.Case) bool {
 }
 
 // severity is the order of the verdicts, the worst first.
-var severity = []Verdict{Spin, Partial, Boundary, Stall, Leak}
+var severity = []Verdict{Spin, Partial, Boundary, TrafficLoop, Stall, Leak}
 
 // worse orders findings: by their verdict, the surer ones first.
 func worse(a, b Finding) int {

@@ -50,6 +50,8 @@ func (f *Finding) Verdict() Verdict {
 		return Stall
 	case f.Idle:
 		return Leak
+	case f.Class == L15:
+		return TrafficLoop
 	case f.Class.boundary():
 		return Boundary
 	case f.Partial:

@@ -88,6 +88,11 @@ var lookAlikes = []Case{
 		start: heavyHandlers,
 	},
 	{
+		Name: "traffic-loop", Class: "L15",
+		Shows: "a server that is the proxy's own listener: a client's connection comes back 100 times",
+		lines: ownListener, start: circle, verdict: correlate.TrafficLoop,
+	},
+	{
 		Name: "housekeeping", Class: "L16",
 		Shows: "300 idle streams, and somebody who asks for figures 100 times a second",
 		start: housekeeping,
@@ -277,6 +282,25 @@ func heavyHandlers(ctx context.Context, s *stage) error {
 		return err
 	})
 	return s.awaitDone(ctx, 20)
+}
+
+// ownListener leads back to where the client came from, until there is no more room.
+func ownListener(s *stage) ([]string, error) {
+	return []string{"maxconn 100", "server self " + s.address}, nil
+}
+
+func circle(ctx context.Context, s *stage) error {
+	c, err := s.dial()
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, message); err != nil {
+		return err
+	}
+	return until(ctx, patience, "the circle to be closed 100 times", func() (bool, error) {
+		state, err := s.proxy.state(ctx)
+		return err == nil && state.StreamCount >= 100, err
+	})
 }
 
 func housekeeping(ctx context.Context, s *stage) error {

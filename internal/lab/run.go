@@ -86,7 +86,7 @@ func (r *story) tell(ctx context.Context) error {
 		return j.Wrong
 	}
 	if r.c.LookAlike() {
-		r.say("\nThat is as it has to be: nobody is accused.")
+		r.say("\nThat is as it has to be: nobody is accused of spinning.")
 		return r.endTraffic()
 	}
 	r.say("\nThat is as it has to be: the culprit is %s.", &r.culprit)

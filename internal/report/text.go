@@ -68,6 +68,8 @@ func (p *printer) headline(d *correlate.Diagnosis) {
 		p.line("PARTIAL SPIN: %s is kept awake by something that brings no progress, beside its work", who)
 	case correlate.Boundary:
 		p.line("NOT ITS EVENT LOOP: a thread of %s burns its CPU elsewhere", who)
+	case correlate.TrafficLoop:
+		p.line("TRAFFIC LOOP: %s is its own client", who)
 	case correlate.Stall:
 		p.line("STALL: %s has work left that nobody will be told of again; it costs no CPU", who)
 	case correlate.Inefficient:
