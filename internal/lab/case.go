@@ -42,6 +42,8 @@ type Case struct {
 	symptom func(ctx context.Context, s *stage) error
 	// remedy ends it, nil for an order to shut down every stream that the verdict names.
 	remedy func(ctx context.Context, s *stage, d *correlate.Diagnosis) error
+	// holds is true exactly when a worker is held up, so that its other streams wait for the remedy.
+	holds bool
 	// heals is true exactly when "whyspin.spin-action shutdown" ends it.
 	heals bool
 	// verdict is that of a look-alike, empty for healthy.

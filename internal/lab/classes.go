@@ -100,6 +100,16 @@ var classes = []Case{
 		lines: refusingServer, start: insist, remedy: bringUp,
 	},
 	{
+		Name: "handler-loops", Class: "B1", fault: fault.HandlerLoops, workers: 2, holds: true,
+		Shows: "a handler that does not come back while a receiver takes nothing",
+		lines: deafServer, start: loopForever, remedy: endHeld,
+	},
+	{
+		Name: "lock-yields", Class: "B2", fault: fault.LockYields, workers: 2, holds: true,
+		Shows: "a lock that a stream in a queue keeps, and a worker that asks for it again and again",
+		lines: fullServer, start: queueUp, remedy: endHeld,
+	},
+	{
 		Name: "reads-byte-by-byte", Class: "B4", fault: fault.ReadsByteByByte,
 		Shows: "one byte per read, whatever there is: bytes flow, at a price",
 		start: manyBytes, symptom: already, remedy: leave,

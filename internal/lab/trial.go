@@ -74,5 +74,10 @@ func (s *stage) try(ctx context.Context, ways []Way, window time.Duration) (*Tri
 			return nil, err
 		}
 	}
+	if s.c.holds {
+		if err := s.letGo(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return t, s.endTraffic()
 }
