@@ -31,8 +31,10 @@ func TestTrafficLoop(t *testing.T) {
 			c.After.StreamCount = tt.streams
 			c.Window.Descriptors = nil
 			for i, address := range []string{tt.listener, "127.0.0.1:9090"} {
-				c.Window.Descriptors = append(c.Window.Descriptors, evidence.Descriptor{FD: 10 + i, EpollFD: 5,
-					Socket: evidence.Know(evidence.Socket{Kind: "tcp", State: "LISTEN", Local: address})})
+				c.Window.Descriptors = append(c.Window.Descriptors, evidence.Descriptor{
+					FD: 10 + i, EpollFD: 5,
+					Socket: evidence.Know(evidence.Socket{Kind: "tcp", State: "LISTEN", Local: address}),
+				})
 			}
 			for i := range tt.hops {
 				from := fmt.Sprintf("127.0.0.1:%d", 40_000+i)

@@ -77,6 +77,9 @@ func (s *stage) sawTooLittle(way Way, d *correlate.Diagnosis) bool {
 	if way != Probes && !s.proxy.foreign && !d.Streams.IsKnown() {
 		return true
 	}
+	if way != Probes && d.Verdict == correlate.Inefficient && len(d.Inefficiencies[0].Streams) == 0 {
+		return true // the worker did not give its lock in time to list them
+	}
 	const least = 100 * time.Millisecond
 	return s.c.symptom == nil && !s.c.LookAlike() && way != Ledger &&
 		!slices.ContainsFunc(d.Threads, func(t correlate.Thread) bool {
