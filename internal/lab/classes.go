@@ -75,12 +75,12 @@ var classes = []Case{
 		lines: plain("maxconn 2"), start: overfill, remedy: leave,
 	},
 	{
-		Name: "closed-without-removal", Class: "F6", fault: fault.ClosedWithoutRemoval,
+		Name: "closed-without-removal", Class: "F6", fault: fault.ClosedWithoutRemoval, heals: true,
 		Shows: "a client's descriptor is closed, and lives on in the epoll set by a copy",
 		lines: endingServer, start: sayAndLeave, remedy: restart,
 	},
 	{
-		Name: "registered-twice", Class: "F7", fault: fault.RegisteredTwice, workers: 2,
+		Name: "registered-twice", Class: "F7", fault: fault.RegisteredTwice, workers: 2, heals: true,
 		Shows: "a connection is handed to another worker, and the first one is still woken by it",
 		start: crowd, remedy: leave,
 	},

@@ -106,7 +106,7 @@ func (r *run) checkKills() {
 func (r *run) willTell(v *engine.StreamView, s *socket) bool {
 	set := r.world.file(r.workers[v.Worker-1].set).set
 	i := set.interests[registration{s.fd, file{socket: s}}]
-	return i == nil || i.queued || i.events&sys.EventEdge == 0
+	return i != nil && (i.queued || i.events&sys.EventEdge == 0)
 }
 
 // compare finds lost wakeups (rule 6): a socket that can be read or written, of which the engine will not
