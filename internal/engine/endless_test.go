@@ -54,13 +54,14 @@ func TestAHandlerThatLoopsIsStuck(t *testing.T) {
 	})
 }
 
-// TestAHandlerThatLoopsDoesNotOutliveTheEngine: the engine is stopped by the end of the test, which waits for
-// its workers.
+// TestAHandlerThatLoopsDoesNotOutliveTheEngine: when the engine is told to stop, its worker returns.
 func TestAHandlerThatLoopsDoesNotOutliveTheEngine(t *testing.T) {
 	s := spoiled{serve: deaf}
 	p := s.start(t, fault.HandlerLoops)
 	go writeAll(p.dial())
 	p.stuckAt()
+	p.engine.stopped.Store(true)
+	eventually(t, "the worker to return", func() bool { return len(p.engine.StuckWorkers(1)) == 0 })
 }
 
 // writeAll writes until the connection is closed.
