@@ -86,6 +86,7 @@ func Correlate(c *evidence.Case) *Diagnosis {
 		d.Streams = evidence.Know(c.After.StreamCount)
 		d.Unknown = append(d.Unknown, c.After.Unknown...)
 	}
+	d.Unknown = append(d.Unknown, disagreements(c)...)
 	in := &input{Case: c, loops: loopsOf(c)}
 	in.threads = summarize(c, in.loops)
 	d.Threads = in.threads

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/correlate"
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/report"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -59,7 +60,8 @@ func (s *Supervisor) finding(id string) (Found, bool) {
 	return Found{}, false
 }
 
-func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparison) {
+func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window,
+	compared []correlate.Witnessed) {
 	if window == nil {
 		fmt.Fprintf(w, "kernel: not observed (%s)\n", s.whyNoWindow())
 		return
@@ -70,7 +72,7 @@ func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparis
 	if !window.Hooks.Syscall.IsKnown() {
 		fmt.Fprintln(w, "  waits, receives and sends: not observed")
 	} else {
-		showCounts(w, window, c)
+		showCounts(w, window, compared)
 	}
 	if window.Losses.Any() {
 		fmt.Fprintf(w, "  lost: %+v\n", window.Losses)
@@ -80,27 +82,37 @@ func (s *Supervisor) showWindow(w io.Writer, window *evidence.Window, c comparis
 	}
 }
 
-// showCounts writes what the kernel counted.
-func showCounts(w io.Writer, window *evidence.Window, c comparison) {
-	length := window.Length()
-	for t := evidence.TimeoutZero; t < evidence.TimeoutClasses; t++ {
-		kernel, ledger := c.kernel.Timeout(t), c.ledger.Timeout(t)
-		if kernel == 0 && ledger == 0 {
+// showCounts writes what the kernel counted, beside what the workers counted themselves: in a time within the
+// window, and in one around it.
+func showCounts(w io.Writer, window *evidence.Window, compared []correlate.Witnessed) {
+	for i := range compared {
+		c := &compared[i]
+		if c.Kernel == 0 && c.AtMost.Or(0) == 0 {
 			continue
 		}
-		fmt.Fprintf(w,
-			"  waits with timeout %-8s  kernel %10.0f/s  ledger %10.0f/s  (none %d, events %d, error %d)\n",
-			t,
-			perSecond(kernel, length), perSecond(ledger, c.span), c.kernel[t][evidence.ResultNone],
-			c.kernel[t][evidence.ResultEvents], c.kernel[t][evidence.ResultError])
+		fmt.Fprintf(w, "  %-27s  kernel %12d  ledger %s to %s\n", c.What, c.Kernel, counted(c.AtLeast),
+			counted(c.AtMost))
+	}
+	for i := range compared {
+		if text := compared[i].Disagreement(); text != "" {
+			fmt.Fprintf(w, "  %s\n", text)
+		}
 	}
 	var read, write evidence.IO
 	for i := range window.Descriptors {
-		add(&read, &window.Descriptors[i].Read)
-		add(&write, &window.Descriptors[i].Write)
+		read.Add(&window.Descriptors[i].Read)
+		write.Add(&window.Descriptors[i].Write)
 	}
-	showIO(w, "receives", &read, length)
-	showIO(w, "sends", &write, length)
+	showIO(w, "receives", &read, window.Length())
+	showIO(w, "sends", &write, window.Length())
+}
+
+// counted prints a count of the ledger, which a worker that does not come back to its loop keeps for itself.
+func counted(n evidence.Observed[uint64]) string {
+	if v, ok := n.Get(); ok {
+		return strconv.FormatUint(v, 10)
+	}
+	return "?"
 }
 
 func (s *Supervisor) whyNoWindow() string {
@@ -131,17 +143,6 @@ func showIO(w io.Writer, name string, io *evidence.IO, length time.Duration) {
 		"  %-8s  %.0f/s, tiny %.0f/s, zero %.0f/s, EAGAIN %.0f/s, ECONNRESET %.0f/s, EPIPE %.0f/s\n", name,
 		perSecond(io.Calls, length), perSecond(io.Tiny, length), perSecond(io.Zero, length),
 		perSecond(io.Again, length), perSecond(io.Reset, length), perSecond(io.Pipe, length))
-}
-
-func add(sum, io *evidence.IO) {
-	sum.Calls += io.Calls
-	sum.Bytes += io.Bytes
-	sum.Tiny += io.Tiny
-	sum.Zero += io.Zero
-	sum.Again += io.Again
-	sum.Reset += io.Reset
-	sum.Pipe += io.Pipe
-	sum.Errors += io.Errors
 }
 
 func perSecond(n uint64, over time.Duration) float64 { return float64(n) / over.Seconds() }

@@ -14,7 +14,6 @@ import (
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/probe"
-	"github.com/whyspin/whyspin/internal/sys"
 )
 
 // The duty cycle of the level 2 probes in the proxy itself: often enough that rates are always there,
@@ -55,8 +54,8 @@ type Supervisor struct {
 	budget logBudget
 
 	mu       sync.Mutex
-	last     *evidence.Window // the last duty window
-	compared comparison
+	last     *evidence.Window      // the last duty window
+	compared []correlate.Witnessed // of the last duty window
 	findings []Found
 	count    uint64
 	classes  map[string]uint64
@@ -79,13 +78,6 @@ type Found struct {
 	Finding correlate.Finding
 	// Action is what was done about it, empty for nothing.
 	Action string
-}
-
-// comparison is what the two witnesses, kernel and ledger, counted in the same window. The ledger is read
-// within the window, so its span is a little shorter.
-type comparison struct {
-	kernel, ledger evidence.Waits
-	span           time.Duration // of the ledger's count
 }
 
 // Run supervises until the context is done.
@@ -138,13 +130,14 @@ func (s *Supervisor) dutyWindow(ctx context.Context, length time.Duration) {
 
 // recordDuty records a duty window. It returns the suspicion that ended it, nil when there was none, and no
 // window when none could be recorded.
-func (s *Supervisor) recordDuty(ctx context.Context, length time.Duration) (*engine.Suspicion, comparison,
-	*evidence.Window) {
+func (s *Supervisor) recordDuty(ctx context.Context, length time.Duration) (*engine.Suspicion,
+	[]correlate.Witnessed, *evidence.Window) {
+	around := s.ledger()
 	r, err := s.Probe.Begin()
 	if err != nil {
-		return nil, comparison{}, nil
+		return nil, nil, nil
 	}
-	began, before := sys.Now(), s.ledger()
+	within := s.ledger()
 	var suspicion *engine.Suspicion
 	select {
 	case <-time.After(length):
@@ -152,35 +145,49 @@ func (s *Supervisor) recordDuty(ctx context.Context, length time.Duration) (*eng
 	case first := <-s.Engine.Suspicions():
 		suspicion = &first
 	}
-	c := comparison{ledger: s.ledger(), span: sys.Now().Sub(began)}
+	withinEnd := s.ledger()
 	w, err := r.EndCounts()
-	if err != nil || !c.ledger.Sub(&before) {
-		return suspicion, comparison{}, nil
+	if err != nil {
+		return suspicion, nil, nil
 	}
+	return suspicion, s.witnesses(w, &reading{within, withinEnd}, &reading{around, s.ledger()}), w
+}
+
+// reading is the ledger at two moments, nil when a worker did not give its lock.
+type reading [2]*correlate.Ledger
+
+// counted is what the ledger counted between them, nil when that is not known.
+func (r *reading) counted() *correlate.Ledger {
+	if r[0] == nil || r[1] == nil {
+		return nil
+	}
+	n, ok := r[1].Since(r[0])
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+// witnesses compares what the kernel saw in a window with the ledger, of which there is a reading within the
+// window and one around it.
+func (s *Supervisor) witnesses(w *evidence.Window, within, around *reading) []correlate.Witnessed {
+	own := correlate.Owned{Listeners: s.Engine.Listeners()}
 	for _, worker := range s.Engine.Workers() {
-		c.kernel.Add(waitsOf(w, worker.TID, worker.EpollFD))
+		own.Sets, own.Wakers = append(own.Sets, worker.EpollFD), append(own.Wakers, worker.WakerFD)
 	}
-	return suspicion, c, w
+	return correlate.Witnesses(w, &own, within.counted(), around.counted())
 }
 
-// ledger adds up the waits of all workers by their own count.
-func (s *Supervisor) ledger() evidence.Waits {
-	var sum evidence.Waits
+// ledger adds up what all workers counted; nil when one does not come back to its loop to say so.
+func (s *Supervisor) ledger() *correlate.Ledger {
+	var sum correlate.Ledger
 	for _, w := range s.Engine.Workers() {
-		sum.Add(&w.Waits)
-	}
-	return sum
-}
-
-func waitsOf(w *evidence.Window, tid, fd int) *evidence.Waits {
-	for i := range w.Threads {
-		for j := range w.Threads[i].Sets {
-			if set := &w.Threads[i].Sets[j]; w.Threads[i].TID == tid && set.FD == fd {
-				return &set.Waits
-			}
+		if w.Stuck > 0 {
+			return nil
 		}
+		sum.Add(&correlate.Ledger{Waits: w.Waits, Read: w.Read, Write: w.Write, Accepted: w.Accepted})
 	}
-	return &evidence.Waits{}
+	return &sum
 }
 
 // Diagnose makes one diagnosis of the proxy it runs in, because somebody asks. It fails with ErrBusy while

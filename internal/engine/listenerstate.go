@@ -57,3 +57,12 @@ func (e *Engine) limitOf(l *listener) string {
 	}
 	return ""
 }
+
+// Listeners returns the descriptors of the listeners.
+func (e *Engine) Listeners() []int {
+	fds := make([]int, len(e.listeners))
+	for i, l := range e.listeners {
+		fds[i] = l.fd
+	}
+	return fds
+}

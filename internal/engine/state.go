@@ -186,17 +186,22 @@ func (v *EndView) state() evidence.Observed[evidence.Side] {
 // state describes a worker. When it does not give its lock, the last published summary speaks for it.
 func (w *worker) state() evidence.Worker {
 	var sum summary
-	if !w.locked(func() { sum = w.summarize() }) {
+	at := ktime.Never
+	if !w.locked(func() { sum, at = w.summarize(), w.kernel.Now() }) {
 		sum = *w.published.Load()
+		at = sum.at
 	}
 	s := &sum.stats
 	return evidence.Worker{
-		Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, Streams: sum.streams,
+		Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, WakerFD: w.waker,
+		Streams:  sum.streams,
 		RunQueue: sum.queue, Waits: s.waits, Wakeups: s.wakeups, NoProgress: s.charged, Late: s.late,
 		Read: s.read, Write: s.write,
-		ZeroTimeouts: evidence.Know(s.zero), NearestDeadline: evidence.Know(sum.next),
-		Events: evidence.Know(s.events), Stale: evidence.Know(s.stale), Elsewhere: evidence.Know(s.foreign),
-		Accepted: evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
+		CountedAt: evidence.Know(at), ZeroTimeouts: evidence.Know(s.zero),
+		NearestDeadline: evidence.Know(sum.next),
+		Events:          evidence.Know(s.events), Stale: evidence.Know(s.stale),
+		Elsewhere: evidence.Know(s.foreign),
+		Accepted:  evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
 	}
 }
 
@@ -220,16 +225,17 @@ func (w *worker) nearestDeadline() ktime.Time {
 
 // WorkerView is what "show info" and "show activity" say of one worker.
 type WorkerView struct {
-	Index, TID, EpollFD int
-	Waits               evidence.Waits
-	Events, Stale       uint64
-	Turns               uint64
-	Wakeups, Charged    uint64
-	Late, Unnamed       uint64
-	Timers, Slots       uint64
-	Accepted, Handed    uint64
-	Read, Write         evidence.IO
-	Streams, Queue      int
+	Index, TID       int
+	EpollFD, WakerFD int
+	Waits            evidence.Waits
+	Events, Stale    uint64
+	Turns            uint64
+	Wakeups, Charged uint64
+	Late, Unnamed    uint64
+	Timers, Slots    uint64
+	Accepted, Handed uint64
+	Read, Write      evidence.IO
+	Streams, Queue   int
 	// SentRate is the bytes written per second.
 	SentRate float64
 	// Idle is the share of the last second, or more, that the worker waited.
@@ -251,7 +257,7 @@ func (e *Engine) Workers() []WorkerView {
 }
 
 func (w *worker) describeSelf() WorkerView {
-	v := WorkerView{Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set}
+	v := WorkerView{Index: w.index + 1, TID: int(w.tid.Load()), EpollFD: w.set, WakerFD: w.waker}
 	var sum summary
 	got := w.locked(func() {
 		now := w.kernel.Now()

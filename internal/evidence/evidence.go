@@ -414,6 +414,36 @@ type IO struct {
 	Errors uint64 `json:"errors"`
 }
 
+// Add adds v to i.
+func (i *IO) Add(v *IO) {
+	i.Calls += v.Calls
+	i.Bytes += v.Bytes
+	i.Tiny += v.Tiny
+	i.Zero += v.Zero
+	i.Again += v.Again
+	i.Reset += v.Reset
+	i.Pipe += v.Pipe
+	i.Errors += v.Errors
+}
+
+// Sub takes v from i and reports whether that could be done: no count of v is above that of i. Otherwise i is
+// not changed.
+func (i *IO) Sub(v *IO) bool {
+	if v.Calls > i.Calls || v.Bytes > i.Bytes || v.Tiny > i.Tiny || v.Zero > i.Zero || v.Again > i.Again ||
+		v.Reset > i.Reset || v.Pipe > i.Pipe || v.Errors > i.Errors {
+		return false
+	}
+	i.Calls -= v.Calls
+	i.Bytes -= v.Bytes
+	i.Tiny -= v.Tiny
+	i.Zero -= v.Zero
+	i.Again -= v.Again
+	i.Reset -= v.Reset
+	i.Pipe -= v.Pipe
+	i.Errors -= v.Errors
+	return true
+}
+
 // Descriptor is one file descriptor of the process over the window.
 type Descriptor struct {
 	FD int `json:"fd"`

@@ -59,14 +59,19 @@ type Snapshot struct {
 
 // Worker is one event loop of the process and its own counters since the start.
 type Worker struct {
-	// Index counts from 1; TID is the thread, EpollFD its epoll set.
+	// Index counts from 1; TID is the thread, EpollFD its epoll set, WakerFD the eventfd by which others wake
+	// it, 0 when it does not say.
 	Index   int `json:"index"`
 	TID     int `json:"tid"`
 	EpollFD int `json:"epoll_fd"`
+	WakerFD int `json:"waker_fd,omitempty"`
 	Streams int `json:"streams"`
 	// RunQueue is the number of streams that are due now.
 	RunQueue int   `json:"run_queue"`
 	Waits    Waits `json:"waits"`
+	// CountedAt is when the counts were taken: of a worker that does not come back to its loop, some time
+	// ago.
+	CountedAt Observed[ktime.Time] `json:"counted_at,omitzero"`
 	// ZeroTimeouts says why waits had a timeout of zero. NearestDeadline is when the worker's next timer
 	// passes by the streams' own account, Never when none is armed.
 	ZeroTimeouts    Observed[ZeroTimeouts] `json:"zero_timeout_reasons,omitzero"`
