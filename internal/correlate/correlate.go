@@ -106,7 +106,8 @@ func Correlate(c *evidence.Case) *Diagnosis {
 // rules are the rules in the order in which they are asked: first those that know a stream, which is more
 // than a descriptor, and last the one for what the others leave.
 var rules = []func(*input) []Finding{
-	orphaned, pastDue, aheadOfTime, retriers, readyFlag, backPressure, selfWake, repeated, redelivered,
+	orphaned, pastDue, aheadOfTime, retriers, readyFlag, backPressure, selfWake, repeated, bursts,
+	redelivered,
 	speculative, futile, retryStorm, lockSpin, insideHandler, insideKernel, lostWakeup, noSleep, unexplained,
 	trafficLoop,
 }

@@ -137,6 +137,30 @@ func TestRulesForTheKernelsView(t *testing.T) {
 			delivered(c, out)
 			c.Window.Threads[0].Progress = evidence.Know[uint64](900_000)
 		}, Partial, "F1"},
+		{"an error that nobody reads, in bursts of a thread that sleeps", func(c *evidence.Case) {
+			delivered(c, evidence.EventErr|evidence.EventHup).Row = 5000
+			sleeps(&c.Window.Threads[0])
+		}, Partial, "F4"},
+		{"an error that nobody reads, beside sleep and ten times as much work", func(c *evidence.Case) {
+			d := delivered(c, evidence.EventErr|evidence.EventHup)
+			d.Row, d.Deliveries[0].Count = 5000, 70_000
+			sleeps(&c.Window.Threads[0])
+		}, Partial, "F4"},
+		{"the same, and other events between", func(c *evidence.Case) {
+			d := delivered(c, evidence.EventErr|evidence.EventHup)
+			d.Row, d.Deliveries = 5000, append(d.Deliveries, evidence.Delivery{Mask: in, Count: 50})
+			sleeps(&c.Window.Threads[0])
+		}, Healthy, ""},
+		{"a hang-up that comes twice, again and again, on a thread that sleeps (L12)",
+			func(c *evidence.Case) {
+				delivered(c, in|rdhup|evidence.EventHup).Row = 2
+				sleeps(&c.Window.Threads[0])
+			}, Healthy, ""},
+		{"a hang-up of a number that is closed each time (L11)", func(c *evidence.Case) {
+			d := delivered(c, in|rdhup|evidence.EventHup)
+			d.Row, d.Closes = 200, 300
+			sleeps(&c.Window.Threads[0])
+		}, Healthy, ""},
 		{"an event that no rule knows", func(c *evidence.Case) {
 			d := delivered(c, in)
 			d.Read, d.Row = evidence.IO{Calls: 700_000, Again: 700_000}, 1
