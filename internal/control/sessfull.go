@@ -20,20 +20,21 @@ const acceptDate = "[02/Jan/2006:15:04:05.000000]"
 func (c *session) printStreamFull(v *engine.StreamView) {
 	id, _ := parseID(v.ID)
 	unix := "unix:" + strconv.Itoa(v.Bind.ID)
-	fmt.Fprintf(c.out, "%s: %s id=%d proto=%s source=%s\n", v.ID,
-		sys.WallTime(v.Times.Accepted).Format(acceptDate), v.Serial, protocol(v.Client),
-		printAddress(v.Client, unix))
-	fmt.Fprintf(c.out, "  flags=%#x, conn_retries=%d, conn_exp=%s conn_et=0x000 srv_conn=%s, pend_pos=%s"+
-		" waiting=0 epoch=0\n", streamFlags(v), v.Retries, expiry(v.SideDeadline, v.At),
-		c.server.serverOf(v), pendingOf(v, id))
-	fmt.Fprintf(c.out, "  frontend=%s (id=%d mode=tcp), listener=%s (id=%d) addr=%s\n", v.Frontend.Name,
-		v.Frontend.ID, listenerName(v.Bind), v.Bind.ID, printAddress(v.FrontAddress, unix))
-	c.printTargets(v)
-	c.printTask(v, id)
-	c.printSide(v, id, stream.Client)
-	c.printSide(v, id, stream.Server)
-	c.printChannels(v, id)
-	c.printLedger(v)
+	l := newLine(c.out)
+	l.str(v.ID).str(": ").date(sys.WallTime(v.Times.Accepted)).str(" id=").num(int(v.Serial))
+	l.str(" proto=").str(protocol(v.Client)).str(" source=").address(v.Client, unix).end()
+	l.str("  flags=").hex(uint64(streamFlags(v))).str(", conn_retries=").num(v.Retries)
+	l.str(", conn_exp=").str(expiry(v.SideDeadline, v.At)).str(" conn_et=0x000 srv_conn=")
+	l.str(c.server.serverOf(v)).str(", pend_pos=").str(pendingOf(v, id)).str(" waiting=0 epoch=0").end()
+	l.str("  frontend=").str(v.Frontend.Name).str(" (id=").num(v.Frontend.ID).str(" mode=tcp), listener=")
+	l.str(listenerName(v.Bind)).str(" (id=").num(v.Bind.ID).str(") addr=").address(v.FrontAddress, unix).end()
+	printTargets(l, v)
+	printTask(l, v, id)
+	c.printSide(l, v, id, stream.Client)
+	c.printSide(l, v, id, stream.Server)
+	printChannels(l, v, id)
+	printLedger(l, v)
+	l.write(c.out)
 }
 
 // serverOf prints the server on which the stream is counted.
@@ -57,37 +58,42 @@ func pendingOf(v *engine.StreamView, id uint64) string {
 
 // printTargets writes the lines of the backend and the server, with the addresses of the connection if there
 // is one.
-func (c *session) printTargets(v *engine.StreamView) {
+func printTargets(l *line, v *engine.StreamView) {
 	if v.Backend == nil {
-		fmt.Fprint(c.out, "  backend=<NONE> (id=-1 mode=-)\n  server=<NONE> (id=-1)\n")
+		l.str("  backend=<NONE> (id=-1 mode=-)\n  server=<NONE> (id=-1)").end()
 		return
 	}
-	local, remote := "", ""
-	if v.Ends[stream.Server].FD >= 0 {
-		local = " addr=" + printAddress(v.BackAddress, "unix")
-		remote = " addr=" + printAddress(v.ServerAddress, "unix")
+	connected := v.Ends[stream.Server].FD >= 0
+	l.str("  backend=").str(v.Backend.Name).str(" (id=").num(v.Backend.ID).str(" mode=tcp)")
+	if connected {
+		l.str(" addr=").address(v.BackAddress, "unix")
 	}
-	fmt.Fprintf(c.out, "  backend=%s (id=%d mode=tcp)%s\n", v.Backend.Name, v.Backend.ID, local)
+	l.end()
 	name, id := "<none>", 0
 	if v.Server != nil {
 		name, id = v.Server.Name, v.Server.ID
 	}
-	fmt.Fprintf(c.out, "  server=%s (id=%d)%s\n", name, id, remote)
+	l.str("  server=").str(name).str(" (id=").num(id).str(")")
+	if connected {
+		l.str(" addr=").address(v.ServerAddress, "unix")
+	}
+	l.end()
 }
 
 // printTask writes the line of the task. Our rate is that of wakeups without progress.
-func (c *session) printTask(v *engine.StreamView, id uint64) {
+func printTask(l *line, v *engine.StreamView, id uint64) {
 	state, running := 0, ""
 	if v.Due {
 		state, running = taskQueued, ", running"
 	}
-	fmt.Fprintf(c.out, "  task=%s (state=0x%02x nice=0 calls=%d rate=%d exp=%s tmask=%s%s age=%s)\n",
-		pointerOf(id, partTask), state, v.Account.Calls, uint64(v.Account.Rate()), expiry(v.Deadline, v.At),
-		threadMask(v.Worker), running, humanTime(v.Age()))
+	l.str("  task=").pointer(id, partTask).str(" (state=").flags(uint32(state), 2)
+	l.str(" nice=0 calls=").num(int(v.Account.Calls)).str(" rate=").num(int(v.Account.Rate()))
+	l.str(" exp=").str(expiry(v.Deadline, v.At)).str(" tmask=").str(threadMask(v.Worker)).str(running)
+	l.str(" age=").str(humanTime(v.Age())).str(")").end()
 }
 
 // printSide writes the lines of one side: its state, and its connection if there is one.
-func (c *session) printSide(v *engine.StreamView, id uint64, which stream.Side) {
+func (c *session) printSide(l *line, v *engine.StreamView, id uint64, which stream.Side) {
 	s := sideOf(v, which)
 	name, number, peer := "scf", 0, v.Client
 	pointer, endpoint, connection := partFront, partFrontEndpoint, partFrontConnection
@@ -97,19 +103,21 @@ func (c *session) printSide(v *engine.StreamView, id uint64, which stream.Side) 
 		pointer, endpoint, connection = partBack, partBackEndpoint, partBackConnection
 		target = "SERVER:" + c.server.pointers.of(v.Server)
 	}
-	kind, at := "NONE", null
+	l.str("  ").str(name).str("=").pointer(id, pointer).str(" flags=").flags(s.flags(), 8)
+	l.str(" state=").str(s.state.String()).str(" endp=")
 	if s.connected {
-		kind, at = "CONN", pointerOf(id, endpoint)
+		l.str("CONN,").pointer(id, endpoint)
+	} else {
+		l.str("NONE,").str(null)
 	}
-	fmt.Fprintf(c.out, "  %s=%s flags=0x%08x state=%s endp=%s,%s,0x%08x sub=%d\n",
-		name, pointerOf(id, pointer), s.flags(), s.state, kind, at, s.endpointFlags(), s.subscribed())
+	l.str(",").flags(s.endpointFlags(), 8).str(" sub=").num(s.subscribed()).end()
 	if !s.connected {
 		return
 	}
-	fmt.Fprintf(c.out, "      co%d=%s ctrl=%s xprt=RAW mux=PASS data=STRM target=%s\n",
-		number, pointerOf(id, connection), protocol(peer), target)
-	fmt.Fprintf(c.out, "      flags=0x%08x fd=%d fd.state=%02x updt=0 fd.tmask=%s\n",
-		s.connectionFlags(), s.end.FD, s.fdFlags(), threadMask(v.Worker))
+	l.str("      co").num(number).str("=").pointer(id, connection).str(" ctrl=").str(protocol(peer))
+	l.str(" xprt=RAW mux=PASS data=STRM target=").str(target).end()
+	l.str("      flags=").flags(s.connectionFlags(), 8).str(" fd=").num(s.end.FD)
+	l.str(" fd.state=").digits(s.fdFlags(), 2).str(" updt=0 fd.tmask=").str(threadMask(v.Worker)).end()
 }
 
 // direction is what is printed of a channel.
@@ -124,12 +132,12 @@ type direction struct {
 }
 
 // printChannels writes the lines of both directions.
-func (c *session) printChannels(v *engine.StreamView, id uint64) {
+func printChannels(l *line, v *engine.StreamView, id uint64) {
 	request := direction{
 		name: "req", pointer: partRequest, buffer: partRequestBuffer, data: partRequestData,
 		flags: requestFlags(v), forward: -1, size: v.RequestSize,
 	}
-	c.printDirection(request.with(&v.Request, v.At), id)
+	request.with(&v.Request, v.At).print(l, id)
 	response := direction{
 		name: "res", pointer: partResponse, buffer: partResponseBuffer, data: partResponseData,
 		flags: responseFlags(v), forward: -1, size: v.ResponseSize,
@@ -137,7 +145,7 @@ func (c *session) printChannels(v *engine.StreamView, id uint64) {
 	if !v.Times.Connected.IsSet() {
 		response.forward = 0
 	}
-	c.printDirection(response.with(&v.Response, v.At), id)
+	response.with(&v.Response, v.At).print(l, id)
 }
 
 // with adds what a channel's view has.
@@ -147,16 +155,17 @@ func (d direction) with(c *stream.ChannelView, now ktime.Time) direction {
 	return d
 }
 
-func (c *session) printDirection(d direction, id uint64) {
-	data := null
+func (d direction) print(l *line, id uint64) {
+	l.str("  ").str(d.name).str("=").pointer(id, d.pointer).str(" (f=").flags(d.flags, 6)
+	l.str(" an=0x0 pipe=0 tofwd=").num(d.forward).str(" total=").num(int(d.total)).str(")").end()
+	l.str("      an_exp=<NEVER> rex=").str(d.reads).str(" wex=").str(d.writes).end()
+	l.str("      buf=").pointer(id, d.buffer).str(" data=")
 	if d.size > 0 {
-		data = pointerOf(id, d.data)
+		l.pointer(id, d.data)
+	} else {
+		l.str(null)
 	}
-	fmt.Fprintf(c.out, "  %s=%s (f=0x%06x an=0x0 pipe=0 tofwd=%d total=%d)\n",
-		d.name, pointerOf(id, d.pointer), d.flags, d.forward, d.total)
-	fmt.Fprintf(c.out, "      an_exp=<NEVER> rex=%s wex=%s\n", d.reads, d.writes)
-	fmt.Fprintf(c.out, "      buf=%s data=%s o=%d p=%d i=0 size=%d\n",
-		pointerOf(id, d.buffer), data, d.held, d.held, d.size)
+	l.str(" o=").num(d.held).str(" p=").num(d.held).str(" i=0 size=").num(d.size).end()
 }
 
 // printLedger writes our own line: the account of the stream's wakeups.
@@ -170,7 +179,7 @@ func (c *session) printDirection(d direction, id uint64) {
 //	orphan       1 when no direction is open and one side is: nothing will ever move it
 //
 // Parsers of HAProxy's dumps skip it: they do not know the key.
-func (c *session) printLedger(v *engine.StreamView) {
+func printLedger(l *line, v *engine.StreamView) {
 	a := &v.Account
 	since := "-"
 	if a.Since.IsSet() {
@@ -180,10 +189,11 @@ func (c *session) printLedger(v *engine.StreamView) {
 	if v.Deadline.Passed(v.At) {
 		overdue = v.At.Sub(v.Deadline).Truncate(time.Millisecond).String()
 	}
-	fmt.Fprintf(c.out, "  ledger=%s wakeups=%d charged=%d consecutive=%d since=%s rate=%d cause=%s",
-		v.ID, a.Calls, a.Charged, a.Consecutive, since, uint64(a.Rate()), dashed(a.Cause.String()))
-	fmt.Fprintf(c.out, " timer=%s overdue=%s suspect=%d orphan=%d worker=%d\n",
-		v.Timer, overdue, oneIf(a.Suspect), oneIf(v.Orphaned), v.Worker)
+	l.str("  ledger=").str(v.ID).str(" wakeups=").num(int(a.Calls)).str(" charged=").num(int(a.Charged))
+	l.str(" consecutive=").num(int(a.Consecutive)).str(" since=").str(since).str(" rate=").num(int(a.Rate()))
+	l.str(" cause=").str(dashed(a.Cause.String())).str(" timer=").str(v.Timer.String())
+	l.str(" overdue=").str(overdue).str(" suspect=").num(oneIf(a.Suspect))
+	l.str(" orphan=").num(oneIf(v.Orphaned)).str(" worker=").num(v.Worker).end()
 }
 
 // dashed makes a name one word.
@@ -219,12 +229,14 @@ func (c *session) printSessionFull(o *session) {
 		pointerOf(id, partBack), sideBack, pointerOf(id, partBackEndpoint), endpointApplet)
 	fmt.Fprintf(c.out, "      app1=%s st0=0 st1=0 st2=0 applet=<CLI> tmask=%s nice=0 calls=%d rate=0"+
 		" cpu=0 lat=0\n", pointerOf(id, partBackEndpoint), threadMask(), calls)
-	c.printDirection(direction{
+	l := newLine(c.out)
+	direction{
 		name: "req", pointer: partRequest, buffer: partRequestBuffer, flags: cliRequestFlags, forward: -1,
 		total: o.read.Load(), reads: o.expires(never), writes: never,
-	}, id)
-	c.printDirection(direction{
+	}.print(l, id)
+	direction{
 		name: "res", pointer: partResponse, buffer: partResponseBuffer, flags: cliResponseFlags, forward: -1,
 		total: o.written.Load(), reads: never, writes: never,
-	}, id)
+	}.print(l, id)
+	l.write(c.out)
 }
