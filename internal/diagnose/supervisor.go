@@ -52,6 +52,8 @@ type Supervisor struct {
 	// known are the findings that hold at present, so that each is reported once. Only Run uses it.
 	known  map[findingKey]bool
 	budget logBudget
+	// stuck is, by worker, the beginning of the turn that was reported last. Only Run uses it.
+	stuck map[int]ktime.Time
 
 	mu       sync.Mutex
 	last     *evidence.Window      // the last duty window
@@ -84,12 +86,17 @@ type Found struct {
 func (s *Supervisor) Run(ctx context.Context) {
 	duty := time.NewTimer(dutyFor)
 	defer duty.Stop()
+	look := time.NewTicker(stuckEvery)
+	defer look.Stop()
+	s.stuck = map[int]ktime.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case first := <-s.Engine.Suspicions():
 			s.suspect(ctx, first)
+		case <-look.C:
+			s.watchStuck(ctx)
 		case <-duty.C:
 			pause := dutyEvery - dutyFor
 			switch s.Tracing {

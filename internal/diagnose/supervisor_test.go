@@ -221,7 +221,8 @@ func TestHealTakesTheMildestMeans(t *testing.T) {
 		{correlate.Finding{Class: correlate.T3, Stream: stream}, "the stream had ended by itself"},
 		{correlate.Finding{Class: correlate.F4, Stream: stream, Partial: true}, "the stream had ended"},
 		{correlate.Finding{Class: correlate.T3i, Stream: stream, Idle: true}, ""},
-		{correlate.Finding{Class: correlate.B1, Stream: stream}, ""},
+		{correlate.Finding{Class: correlate.B1, Stream: stream}, "the stream had ended"},
+		{correlate.Finding{Class: correlate.B1}, ""},
 	} {
 		s.act(&tt.finding, false)
 		got := s.findings[i].Action

@@ -72,7 +72,7 @@ func explains(f *correlate.Finding, v *engine.Suspicion) bool {
 	case v.FD >= 0:
 		return f.Listener != nil && f.Listener.Number == v.FD || f.FD != nil && f.FD.Number == v.FD
 	}
-	return f.Spins()
+	return f.Spins() || f.Verdict() == correlate.Boundary
 }
 
 // suspect diagnoses the proxy because of a suspicion, and those that came with it.
@@ -197,7 +197,7 @@ func (s *Supervisor) heal(f *correlate.Finding) string {
 func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
 	abort := false
-	if f.Spins() {
+	if f.Spins() || f.Verdict() == correlate.Boundary && f.Stream != nil {
 		switch s.Action {
 		case config.SpinShutdown:
 			found.Action = s.heal(f)

@@ -211,7 +211,9 @@ type Stuck struct {
 	Worker int
 	TID    int
 	For    time.Duration
-	Stack  string
+	// Began is when its turn began.
+	Began ktime.Time
+	Stack string
 	// At is when it last published a summary, Streams how many streams it had then.
 	At      ktime.Time
 	Streams int
@@ -220,7 +222,8 @@ type Stuck struct {
 }
 
 func (w *worker) stuckView() Stuck {
-	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(), Stack: w.stack()}
+	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(), Stack: w.stack(),
+		Began: ktime.Time(w.turnBegan.Load())}
 	if p := w.published.Load(); p != nil {
 		s.At, s.Streams = p.at, p.streams
 	}

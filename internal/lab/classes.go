@@ -70,7 +70,7 @@ var classes = []Case{
 		lines: holdingServer, start: shutAndReset,
 	},
 	{
-		Name: "accept-not-paused", Class: "F5", fault: fault.AcceptNotPaused,
+		Name: "accept-not-paused", Class: "F5", fault: fault.AcceptNotPaused, heals: true,
 		Shows: "a frontend is full, and its listener is watched on while a client waits",
 		lines: plain("maxconn 2"), start: overfill, remedy: leave,
 	},
@@ -95,17 +95,17 @@ var classes = []Case{
 		start: stall, blind: []string{"healthy"}, symptom: already,
 	},
 	{
-		Name: "retries-at-once", Class: "C1", fault: fault.RetriesAtOnce,
+		Name: "retries-at-once", Class: "C1", fault: fault.RetriesAtOnce, heals: true,
 		Shows: "a server refuses and is tried again at once, for as long as the client stays",
 		lines: refusingServer, start: insist, remedy: bringUp,
 	},
 	{
-		Name: "handler-loops", Class: "B1", fault: fault.HandlerLoops, workers: 2, holds: true,
+		Name: "handler-loops", Class: "B1", fault: fault.HandlerLoops, workers: 2, holds: true, heals: true,
 		Shows: "a handler that does not come back while a receiver takes nothing",
 		lines: deafServer, start: loopForever, remedy: endHeld,
 	},
 	{
-		Name: "lock-yields", Class: "B2", fault: fault.LockYields, workers: 2, holds: true,
+		Name: "lock-yields", Class: "B2", fault: fault.LockYields, workers: 2, holds: true, heals: true,
 		Shows: "a lock that a stream in a queue keeps, and a worker that asks for it again and again",
 		lines: fullServer, start: queueUp, remedy: endHeld,
 	},
