@@ -173,21 +173,26 @@ func (in *input) eventsElsewhere(w *workerCourse) (Finding, bool) {
 	return f, true
 }
 
-// refusing returns the listeners on which accept fails again and again.
+// refusing returns the listeners that are delivered again and again and from which nothing is accepted.
 func (in *input) refusing() []Finding {
 	var found []Finding
 	for i := range in.After.Listeners {
 		l := &in.After.Listeners[i]
 		before := listenerIn(in.Before, l.FD)
-		if before == nil || l.Refused < before.Refused ||
-			float64(l.Refused-before.Refused) < futilePerSecond*in.seconds() {
+		if before == nil || l.Refused < before.Refused || l.Fruitless < before.Fruitless ||
+			l.Armed+l.Paused != before.Armed+before.Paused || // a worker did not give its lock
+			float64(l.Fruitless-before.Fruitless) < futilePerSecond*in.seconds() {
 			continue
 		}
 		f := Finding{Class: F5, FD: in.describe(l.FD), Remedy: in.acceptRemedy()}
 		f.Listener = in.listenerOf(l.FD, evidence.Observed[evidence.Socket]{})
 		f.add(Fact{
+			Text:  "deliveries of the listener after which nothing had been accepted",
+			Count: evidence.Know(l.Fruitless - before.Fruitless), Source: sourceLedger, Weight: 0.8,
+		})
+		f.add(Fact{
 			Text:  "calls of accept on the listener that failed",
-			Count: evidence.Know(l.Refused - before.Refused), Source: sourceLedger, Weight: 0.8,
+			Count: evidence.Know(l.Refused - before.Refused), Source: sourceLedger,
 		})
 		in.addLimit(&f)
 		in.addWaits(&f)

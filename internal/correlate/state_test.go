@@ -360,8 +360,16 @@ func TestRulesWithState(t *testing.T) {
 		}}, Spin, "F8", "0x2a00000003 client 20"},
 		{"F5 by the ledger alone", []change{unseen, func(c *evidence.Case) {
 			healthyStream(c)
-			c.After.Listeners[0].Refused, c.After.Listeners[0].Error = wakeups, "too many open files"
+			c.After.Listeners[0].Fruitless = wakeups
 		}}, Spin, "F5", "listener smtp"},
+		{"F5, but somebody takes the connections", []change{unseen, func(c *evidence.Case) {
+			healthyStream(c)
+			c.After.Listeners[0].Refused, c.After.Listeners[0].Fruitless = wakeups, 20
+		}}, Healthy, "", ""},
+		{"F5, but a worker did not give its lock at the first look", []change{unseen, func(c *evidence.Case) {
+			healthyStream(c)
+			c.Before.Listeners[0].Armed, c.After.Listeners[0].Fruitless = 0, wakeups
+		}}, Healthy, "", ""},
 
 		{"B1 and the stream that the worker is at", []change{inHandler}, Boundary, "B1", "0x2a00000003"},
 		{"B1 by the state alone", []change{func(c *evidence.Case) { stuck(c, loopStack) },

@@ -23,6 +23,7 @@ func (e *Engine) listenerStates() []evidence.Listener {
 				if l.fd < len(w.descriptors) && w.descriptors[l.fd].listener == l {
 					states[i].Armed++
 				}
+				states[i].Fruitless += w.listeners[l.index].charged
 				for _, p := range w.pausedAt {
 					if p.listener == l {
 						states[i].Paused++

@@ -144,7 +144,10 @@ type Listener struct {
 	// Refused counts the calls of accept that failed, otherwise than with EAGAIN, since the start; Error is
 	// the latest such error.
 	Refused uint64 `json:"accept_errors"`
-	Error   string `json:"error,omitempty"`
+	// Fruitless counts the deliveries after which the listener stayed armed and nothing had been taken from
+	// it.
+	Fruitless uint64 `json:"fruitless"`
+	Error     string `json:"error,omitempty"`
 }
 
 // Timer is one armed timer of a stream.
