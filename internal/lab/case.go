@@ -44,7 +44,7 @@ type Case struct {
 	remedy func(ctx context.Context, s *stage, d *correlate.Diagnosis) error
 	// holds is true exactly when a worker is held up, so that its other streams wait for the remedy.
 	holds bool
-	// heals is true exactly when "whyspin.spin-action shutdown" ends it.
+	// heals is the answer of Heals.
 	heals bool
 	// verdict is that of a look-alike, empty for healthy.
 	verdict correlate.Verdict
@@ -54,6 +54,9 @@ type Case struct {
 
 // LookAlike reports whether the case is one that must not be accused.
 func (c *Case) LookAlike() bool { return strings.HasPrefix(c.Class, "L") }
+
+// Heals reports whether "whyspin.spin-action shutdown" ends it.
+func (c *Case) Heals() bool { return c.heals }
 
 // Missing returns an error when the program that the case needs is not installed.
 func (c *Case) Missing() error {

@@ -1,12 +1,13 @@
 // Command catalogue runs every case of the lab on real sockets several times and judges the verdicts that
 // come about in three ways: by the proxy's own ledger alone, by the probes in the kernel alone, and by both.
 // It prints a confusion matrix for each way, what could not be told apart without the state, and every wrong
-// verdict.
+// verdict. Then each case that whyspin.spin-action can end is run once more, to see that it does.
 //
 //	go run ./tools/catalogue [-program FILE] [-runs N] [-window D] [CASE...]
 //
 // It exits with 1 unless with both every class was named with its culprit, no look-alike was accused in any
-// way, no way named a wrong class, and the probes alone named the family or better.
+// way, no way named a wrong class, the probes alone named the family or better, and what the proxy can end it
+// ended.
 package main
 
 import (
@@ -79,10 +80,35 @@ func (o *options) run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	t.print(out)
+	if err := o.heal(ctx, out, t); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "\n%d cases, %d runs each, in %v\n", len(o.cases), o.runs,
 		time.Since(began).Round(time.Second))
 	if n := len(t.wrong); n > 0 {
 		return fmt.Errorf("%d verdicts or runs were wrong", n)
+	}
+	return nil
+}
+
+// heal runs the cases once more that the proxy can end by itself.
+func (o *options) heal(ctx context.Context, out io.Writer, t *tally) error {
+	fmt.Fprintln(out, "\nEnded by whyspin.spin-action shutdown, the CPU as before, the others unharmed:")
+	for _, c := range o.cases {
+		if !c.Heals() {
+			continue
+		}
+		took, err := lab.Heal(ctx, o.program, c)
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("interrupted")
+		case err != nil:
+			t.wrong = append(t.wrong, err.Error())
+			fmt.Fprintf(out, "  %-4s %-28s failed: %v\n", c.Class, c.Name, err)
+		default:
+			fmt.Fprintf(out, "  %-4s %-28s %v after its traffic had begun\n", c.Class, c.Name,
+				took.Round(time.Millisecond))
+		}
 	}
 	return nil
 }
