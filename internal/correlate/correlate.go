@@ -174,6 +174,10 @@ func (in *input) enough() bool {
 	if in.Window == nil && (in.Before == nil || in.After == nil) {
 		return false
 	}
+	if in.Window == nil && slices.ContainsFunc(in.After.Workers,
+		func(w evidence.Worker) bool { return w.Stuck > 0 }) {
+		return false // it may have been kept from its CPU, or may burn it
+	}
 	for _, t := range in.threads {
 		if !t.Waits.IsKnown() || t.Source == sourceActivity {
 			return false

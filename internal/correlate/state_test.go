@@ -380,10 +380,21 @@ func TestRulesWithState(t *testing.T) {
 			func(c *evidence.Case) {
 				c.Window = nil
 			}}, Boundary, "B2", "0x2a00000003"},
+		{"B2 by the worker's own count", []change{func(c *evidence.Case) { stuck(c, loopStack) },
+			func(c *evidence.Case) {
+				c.Window = nil
+				c.Before.Workers[0].Yields = evidence.Know[uint64](1)
+				c.After.Workers[0].Yields = evidence.Know[uint64](1 + leastGiven)
+			}}, Boundary, "B2", "0x2a00000003"},
 		{"B1, but it came back in between", []change{func(c *evidence.Case) { stuck(c, loopStack) },
 			func(c *evidence.Case) {
 				c.Window = nil
 				c.After.Workers[0].Stuck = time.Second
+			}}, NotObserved, "", ""},
+		{"B1, but it was at a turn only before", []change{func(c *evidence.Case) { stuck(c, loopStack) },
+			func(c *evidence.Case) {
+				c.Window = nil
+				c.After.Workers[0].Stuck = 0
 			}}, Healthy, "", ""},
 	}
 	for _, tt := range tests {

@@ -81,8 +81,12 @@ func callsOfStack(text string) []string {
 // view: a machine with more to do than it can keeps one off the processor for a while.
 const leastStuck = time.Second
 
+// leastGiven is how many times a worker gives its CPU away within a window, at least, that waits for a lock.
+const leastGiven = 100
+
 // stuckWorkers is the rule for B1 and B2 when only the process itself tells: a worker that was in one and the
-// same turn all through the window. Which of the two it is, its stack tells.
+// same turn all through the window. Which of the two it is, tells how often it gave its CPU away, by its own
+// count or its stack.
 func (in *input) stuckWorkers() []Finding {
 	var found []Finding
 	for _, w := range in.workers() {
@@ -90,8 +94,13 @@ func (in *input) stuckWorkers() []Finding {
 			continue
 		}
 		f := Finding{Class: B1, threads: []int{w.tid}, Remedy: in.restart(B1)}
-		if yields(callsOfStack(w.after.Stack)) {
+		yielded := since(w.after.Yields, w.before.Yields)
+		if yielded.Or(0) >= leastGiven || yields(callsOfStack(w.after.Stack)) {
 			f.Class = B2
+		}
+		if n, known := yielded.Get(); known {
+			f.add(Fact{Text: "times that it gave its CPU away for a lock", Count: evidence.Know(n),
+				Source: sourceLedger, Weight: 0.3})
 		}
 		f.Unknown = append(f.Unknown, "the system calls of the thread, and whether it is on a CPU")
 		in.addStuck(&f, w.tid)

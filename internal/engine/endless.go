@@ -36,6 +36,7 @@ func (w *worker) takeTurn(c *conn) bool {
 		if w.ordered(c) {
 			return false
 		}
+		w.yields.Add(1)
 		w.kernel.Yield()
 	}
 	c.turn = true

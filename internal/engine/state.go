@@ -200,8 +200,8 @@ func (w *worker) state() evidence.Worker {
 		CountedAt: evidence.Know(at), ZeroTimeouts: evidence.Know(s.zero),
 		NearestDeadline: evidence.Know(sum.next),
 		Events:          evidence.Know(s.events), Stale: evidence.Know(s.stale),
-		Elsewhere: evidence.Know(s.foreign),
-		Accepted:  evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
+		Elsewhere: evidence.Know(s.foreign), Yields: evidence.Know(w.yields.Load()),
+		Accepted: evidence.Know(s.accepted), Refused: evidence.Know(s.refused),
 	}
 }
 

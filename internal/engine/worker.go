@@ -73,6 +73,8 @@ type worker struct {
 	// time when the worker does not give its lock.
 	turnBegan, waitBegan atomic.Int64
 	published            atomic.Pointer[summary]
+	// yields counts the times that it gave the CPU away while it waited for a lock.
+	yields atomic.Uint64
 	// running is the stream that runs in the present turn, or ran last in it; 0 when none has yet.
 	running atomic.Uint64
 	// condemned is the stream whose end was ordered last, for handlers that do not come back to the loop.

@@ -98,6 +98,8 @@ type Worker struct {
 	// Stack is then where it is.
 	Stuck time.Duration `json:"stuck_ns,omitempty"`
 	Stack string        `json:"stack,omitempty"`
+	// Yields counts the times that it gave the CPU away while it waited for a lock.
+	Yields Observed[uint64] `json:"yields,omitzero"`
 	// Running is the id of the stream that a stuck worker is at, empty when it is at none.
 	Running string `json:"running,omitempty"`
 }
