@@ -386,6 +386,11 @@ func TestRulesWithState(t *testing.T) {
 				c.Before.Workers[0].Yields = evidence.Know[uint64](1)
 				c.After.Workers[0].Yields = evidence.Know[uint64](1 + leastGiven)
 			}}, Boundary, "B2", "0x2a00000003"},
+		{"B2 by the first of the two looks", []change{func(c *evidence.Case) { stuck(c, yieldStack) },
+			func(c *evidence.Case) {
+				c.Window = nil
+				c.After.Workers[0].Stack = loopStack
+			}}, Boundary, "B2", "0x2a00000003"},
 		{"B1, but it came back in between", []change{func(c *evidence.Case) { stuck(c, loopStack) },
 			func(c *evidence.Case) {
 				c.Window = nil

@@ -95,7 +95,8 @@ func (in *input) stuckWorkers() []Finding {
 		}
 		f := Finding{Class: B1, threads: []int{w.tid}, Remedy: in.restart(B1)}
 		yielded := since(w.after.Yields, w.before.Yields)
-		if yielded.Or(0) >= leastGiven || yields(callsOfStack(w.after.Stack)) {
+		if yielded.Or(0) >= leastGiven || yields(callsOfStack(w.after.Stack)) ||
+			yields(callsOfStack(w.before.Stack)) {
 			f.Class = B2
 		}
 		if n, known := yielded.Get(); known {

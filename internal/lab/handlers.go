@@ -21,7 +21,7 @@ func fullServer(s *stage) ([]string, error) {
 
 // queueUp has one client take the server, one wait for it, and one more come.
 func queueUp(ctx context.Context, s *stage) error {
-	s.culprit.function = "engine.(*worker).takeTurn"
+	s.culprit.function = "sys.(*Linux).Yield"
 	if err := sayOne(ctx, s); err != nil {
 		return err
 	}
