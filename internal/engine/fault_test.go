@@ -189,6 +189,11 @@ func TestWakesItself(t *testing.T) {
 		if v.Deadline.Passed(v.At) {
 			t.Errorf("the %v timer has passed", v.Timer)
 		}
+		for _, m := range v.History {
+			if !m.NoProgress && m.Cause == "more work" {
+				t.Errorf("what led to the spin is told as woken by itself: %+v", m)
+			}
+		}
 		reads := p.engine.Workers()[0].Read.Calls + p.engine.Workers()[0].Write.Calls
 		before := p.zeroWaits()
 		eventually(t, "a hundred more turns", func() bool { return p.zeroWaits() > before+100 })

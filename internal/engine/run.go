@@ -59,10 +59,6 @@ func (w *worker) run(c *conn) {
 	deadline, _ := c.stream.Deadline()
 	c.deadline = c.wakeAt(deadline, now)
 	w.timers.update(c)
-	if again {
-		c.requeued++
-		w.enqueue(c, stream.CauseMore)
-	}
 	if deadline.Passed(now) {
 		w.stats.late++
 	}
@@ -77,6 +73,10 @@ func (w *worker) run(c *conn) {
 	if suspect {
 		w.pin(c)
 		w.suspect(c, a)
+	}
+	if again {
+		c.requeued++
+		w.enqueue(c, stream.CauseMore)
 	}
 	w.audit(c, now)
 }
