@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/fault"
@@ -11,9 +12,18 @@ import (
 // that the order to end the stream and the end of the process find their way where nothing else does.
 
 // ordered reports whether a handler is to end that works for the stream and does not come back to the loop:
-// the engine stops, or the end of the stream was ordered.
+// the engine stops, or the end of the stream was ordered, whether the worker has taken in the order or not.
 func (w *worker) ordered(c *conn) bool {
-	return w.engine.stopped.Load() || w.condemned.Load() == c.id
+	return w.engine.stopped.Load() || len(c.killAnswers) > 0 || w.inbox.condemns(c.id)
+}
+
+// condemns reports whether an order to end the stream of that id is among the messages.
+func (b *inbox) condemns(id uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.messages, func(m message) bool {
+		return m.kind == messageKill && m.id == id
+	})
 }
 
 // handlerLoops reports whether the loop of pump goes on though nothing has moved or its share is used up:

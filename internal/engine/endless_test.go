@@ -8,6 +8,7 @@ import (
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
 )
 
 // stuckFor is from when on a worker counts as stuck in these tests: longer than a loaded machine makes a
@@ -52,6 +53,32 @@ func TestAHandlerThatLoopsIsStuck(t *testing.T) {
 		p.endsStuck(stuck)
 		p.ended(1)
 	})
+}
+
+// noRoom is a kernel whose sockets take no bytes.
+type noRoom struct{ *clock }
+
+func (noRoom) Write(int, []byte) (int, sys.Errno) { return -1, sys.EAGAIN }
+
+// TestEveryOrderIsSeenByAHandlerThatLoops: two orders come in one turn, in which the handler of the first
+// stream begins to loop.
+func TestEveryOrderIsSeenByAHandlerThatLoops(t *testing.T) {
+	k := noRoom{newClock()}
+	p := faulty(t, fault.HandlerLoops, settings{kernel: k}, serve(t, echo))
+	c := p.dial()
+	idle(t, p, c)
+	v := p.views()[0]
+	_, id := p.engine.locate(v.ID)
+	other := idString(id ^ 1<<32) // at the same worker, and not there
+	k.inOneBatch(t, p.engine, func() {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the byte to come", func() bool { return k.Unread(v.Ends[stream.Client].FD) == 1 })
+		p.engine.OrderKill(v.ID, stream.KillAdmin)
+		p.engine.OrderKill(other, stream.KillAdmin)
+	})
+	p.ended(1)
 }
 
 // TestAHandlerThatLoopsDoesNotOutliveTheEngine: when the engine is told to stop, its worker returns.

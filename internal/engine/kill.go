@@ -48,7 +48,6 @@ func (e *Engine) OrderKill(id string, by stream.Killer) (answer <-chan bool) {
 		to <- false
 		return to
 	}
-	w.condemned.Store(n)
 	w.post(message{kind: messageKill, id: n, killer: by, answer: to})
 	return to
 }

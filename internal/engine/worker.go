@@ -77,8 +77,6 @@ type worker struct {
 	yields atomic.Uint64
 	// running is the stream that runs in the present turn, or ran last in it; 0 when none has yet.
 	running atomic.Uint64
-	// condemned is the stream whose end was ordered last, for handlers that do not come back to the loop.
-	condemned atomic.Uint64
 }
 
 // workerStats are the worker's own counters since the start: the ledger of level 0, free because they are
