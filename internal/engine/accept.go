@@ -73,11 +73,12 @@ func (w *worker) takeConnections(l *listener) {
 		l.refused.Add(1)
 		l.failure.Store(uint64(errno))
 		switch errno {
-		case sys.ECONNABORTED, sys.EINTR, sys.EPERM:
+		case sys.ECONNABORTED, sys.EINTR:
 			// That one connection is gone; the next may be there.
 			l.taken.Add(1)
 		default:
-			// EMFILE, ENFILE, ENOBUFS, ENOMEM, or something not foreseen.
+			// EMFILE, ENFILE, ENOBUFS, ENOMEM; EPERM and EACCES of a security module, which leave the
+			// connection in the backlog; or something not foreseen.
 			w.acceptTrouble(l, errno)
 			return
 		}

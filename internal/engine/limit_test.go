@@ -8,6 +8,22 @@ import (
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
+// forbidding is a kernel whose security module forbids to accept. The connection stays in the backlog.
+type forbidding struct{ sys.Linux }
+
+func (forbidding) Accept(int) (int, sys.Address, sys.Errno) { return -1, sys.Address{}, sys.EPERM }
+
+// TestAListenerThatMayNotAcceptRests: level-triggered, it would keep every worker awake.
+func TestAListenerThatMayNotAcceptRests(t *testing.T) {
+	p := start(t, settings{kernel: forbidding{}, workers: 2}, serve(t, echo))
+	p.dial()
+	refused := func() uint64 { return p.engine.listeners[0].refused.Load() }
+	eventually(t, "some calls of accept to be refused", func() bool { return refused() >= 10 })
+	if n, most := refused(), p.engine.kernel.Now().Sub(p.engine.started)/acceptPause; n > uint64(2+2*most) {
+		t.Errorf("%d calls of accept were refused, should be one per worker and %v", n, acceptPause)
+	}
+}
+
 // contended is a kernel in which accept finds that another worker has taken the connection, after it has
 // let that other worker do something.
 type contended struct {
