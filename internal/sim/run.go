@@ -50,9 +50,13 @@ type Options struct {
 	Deaf int
 }
 
-// horizon is when a scenario must be over at the latest: the longest timeout that a generated scenario can
-// have is an hour, and its clients may have to take turns.
-const horizon = 100 * time.Hour
+// horizon returns when a scenario must be over at the latest: nothing in it takes longer than its longest
+// timeout, and its clients may have to take turns.
+func (s *Scenario) horizon() time.Duration {
+	t := &s.Timeouts
+	const least, turns = 10 * time.Minute, 100
+	return max(least, turns*max(t.Connect, t.Client, t.Server, t.Tunnel, t.ClientFin, t.ServerFin, t.Queue))
+}
 
 // maxTurns bounds the turns of a scenario. Generated scenarios need a few hundred to a few thousand.
 const maxTurns = 200_000
@@ -286,7 +290,7 @@ func (r *run) play() {
 			next = ktime.Min(next, v.wakeAt)
 		}
 		r.atRest()
-		if !next.IsSet() || next.Sub(epoch) > horizon {
+		if !next.IsSet() || next.Sub(epoch) > w.scenario.horizon() {
 			return
 		}
 		if len(w.plan) > 0 && next == w.plan[0].at {
