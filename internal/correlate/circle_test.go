@@ -22,6 +22,8 @@ func TestTrafficLoop(t *testing.T) {
 		{"a frontend whose server is the other frontend", own, own, 100, 200, false, Healthy},
 		{"to somebody else", other, own, 100, 108, false, Healthy},
 		{"a few checks of one's own", own, own, 9, 9, false, Healthy},
+		{"idle connections to itself, which no stream has", own, own, 20, 0, false, Healthy},
+		{"idle ones to itself, and streams that lead out", own, own, 20, 10, false, Healthy},
 		{"the streams are not observed", own, own, 100, 108, true, Healthy},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
