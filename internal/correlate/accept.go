@@ -9,8 +9,8 @@ import (
 // acceptStall is the rule for F5: connections wait on a listener that stays armed, and none is accepted. The
 // deciding fact is accept failing, or not being called at all.
 func acceptStall(r *repeat) (Fact, bool) {
-	// A call of accept tells a listener, too, when nothing is known of the descriptor.
-	if r.socket.State != listening && (r.known || r.AcceptErrors == 0) {
+	// A call of accept tells a listener, too: of a unix socket, or when nothing is known of the descriptor.
+	if r.socket.State != listening && (r.AcceptErrors == 0 || r.known && r.socket.Kind != "unix") {
 		return Fact{}, false
 	}
 	fact := Fact{
@@ -26,8 +26,11 @@ func acceptStall(r *repeat) (Fact, bool) {
 // listenerOf describes a listening socket.
 func (in *input) listenerOf(fd int, socket evidence.Observed[evidence.Socket]) *Listener {
 	l := &Listener{Number: fd}
-	if s, known := socket.Get(); known {
-		l.Address, l.Waiting, l.Backlog = s.Local, evidence.Know(s.ReceiveQueue), evidence.Know(s.Backlog)
+	if s, known := socket.Get(); known && s.State == listening { // of unix sockets the queue is not seen
+		l.Address, l.Waiting = s.Local, evidence.Know(s.ReceiveQueue)
+		if s.Backlog > 0 {
+			l.Backlog = evidence.Know(s.Backlog)
+		}
 	}
 	if s := listenerIn(in.After, fd); s != nil {
 		l.Address, l.Frontend, l.Limit, l.Error = s.Address, s.Frontend, s.Limit, s.Error

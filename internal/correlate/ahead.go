@@ -40,7 +40,7 @@ func aheadOfTime(in *input) []Finding {
 			continue
 		}
 		f := Finding{Class: T2, threads: []int{w.tid}, Remedy: in.restart(T2),
-			Partial: !in.gated(w.tid) || w.zero.Ahead*2 < w.zero.Total()}
+			Partial: !in.gated(w.tid) || w.zero.Ahead*2 < max(w.zero.Total(), w.waits())}
 		f.add(Fact{
 			Text: fmt.Sprintf("waits of worker %d with a timeout of zero though the nearest deadline lay"+
 				" ahead and nothing was due", w.index),

@@ -121,10 +121,12 @@ type input struct {
 	found []Finding
 }
 
-// explained reports whether a rule has found what keeps the thread awake.
+// explained reports whether a rule has found what keeps the thread awake. What has a part in that only does
+// not explain why a thread is awake all the time.
 func (in *input) explained(tid int) bool {
 	return slices.ContainsFunc(in.found, func(f Finding) bool {
-		return !f.Idle && (len(f.threads) == 0 || slices.Contains(f.threads, tid))
+		return !f.Idle && !(f.Partial && in.gated(tid)) &&
+			(len(f.threads) == 0 || slices.Contains(f.threads, tid))
 	})
 }
 

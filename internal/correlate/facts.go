@@ -67,6 +67,9 @@ func (in *input) describe(fd int) *Descriptor {
 	}
 	if socket, ok := seen.Socket.Get(); ok {
 		d.Kind, d.State, d.Local, d.Remote = socket.Kind, socket.State, socket.Local, socket.Remote
+		if socket.State == listening {
+			d.Remote = "" // the kernel has 0.0.0.0:0
+		}
 		d.Role = in.role(seen)
 		if d.Side == "" {
 			d.Side = in.side(&socket)

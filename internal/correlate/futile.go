@@ -46,7 +46,7 @@ func futile(in *input) []Finding {
 		})
 		if class == F5 {
 			f.Listener = in.listenerOf(d.FD, d.Socket)
-			f.Remedy = in.acceptRemedy()
+			f.Remedy = in.acceptRemedy(&f)
 		}
 		in.addFunctions(&f)
 		found = append(found, f)

@@ -26,7 +26,7 @@ func insideKernel(in *input) []Finding {
 		system, known := t.System.Get()
 		waits := waitsOf(t)
 		if !ok || slept >= awake || !known || !mostlySystem(t) || waits == 0 || in.explained(t.TID) ||
-			t.Calls.Or(0) > waits || system < time.Duration(waits)*longWait {
+			t.Calls.Or(0) > waits || system < time.Duration(waits)*longWait || in.busyElsewhere(t.TID) {
 			continue
 		}
 		f := Finding{Class: B3, threads: []int{t.TID}}
@@ -41,6 +41,37 @@ func insideKernel(in *input) []Finding {
 		found = append(found, f)
 	}
 	return found
+}
+
+// busyElsewhere reports whether the samples say that a thread is busy in the kernel otherwise than in waits:
+// with page faults, which are no calls. Without samples that name the kernel's functions it is not known to
+// be.
+func (in *input) busyElsewhere(tid int) bool {
+	if in.Window.Samples == nil {
+		return false
+	}
+	var waiting, other uint64
+	for i := range in.Window.Samples.Stacks {
+		s := &in.Window.Samples.Stacks[i]
+		switch {
+		case s.TID != tid || !slices.ContainsFunc(s.Kernel, isNamed):
+		case slices.ContainsFunc(s.Kernel, isWait):
+			waiting += s.Count
+		default:
+			other += s.Count
+		}
+	}
+	return other > waiting
+}
+
+func isNamed(f evidence.Frame) bool { return f.Function != "" }
+
+// isWait reports whether a function of the kernel is one that calls by which programs wait go through:
+// do_epoll_wait, do_sys_poll, do_select.
+func isWait(f evidence.Frame) bool {
+	return strings.Contains(f.Function, "epoll") || strings.Contains(f.Function, "ep_") ||
+		strings.Contains(f.Function, "sys_poll") || strings.Contains(f.Function, "sys_ppoll") ||
+		strings.Contains(f.Function, "do_select") || strings.Contains(f.Function, "napi_busy_loop")
 }
 
 // kernelRemedy is what to do about a kernel that is busy in a wait.

@@ -78,8 +78,9 @@ func (in *input) deliveredAgain(s *evidence.Stream, fd int, now, then evidence.O
 		})
 	}
 	if w := workerOf(in.After, s.Worker); w != nil {
-		f.Partial = (n.Events-b.Events)*repeatShare < w.Waits.Result(evidence.ResultEvents)-
-			in.waitsBefore(s.Worker)
+		// The summary of a busy worker may be older than what it said before: then no other work is known.
+		before, now := in.waitsBefore(s.Worker), w.Waits.Result(evidence.ResultEvents)
+		f.Partial = (n.Events-b.Events)*repeatShare < max(now, before)-before
 	}
 	in.addWaits(&f)
 	return f, true
@@ -95,7 +96,7 @@ func (in *input) endAgain(s *evidence.Stream) (Finding, bool) {
 	for i := range c.sides {
 		side := &c.sides[i]
 		if now == nil || before == nil || !side.known || side.reads*2 < c.wakeups || side.readsAgain > 0 ||
-			now.Read.Zero-before.Read.Zero < side.reads {
+			now.Read.Zero < before.Read.Zero+side.reads {
 			continue
 		}
 		f := in.concerns(F3, c, side)
@@ -184,8 +185,9 @@ func (in *input) refusing() []Finding {
 			float64(l.Fruitless-before.Fruitless) < futilePerSecond*in.seconds() {
 			continue
 		}
-		f := Finding{Class: F5, FD: in.describe(l.FD), Remedy: in.acceptRemedy()}
+		f := Finding{Class: F5, FD: in.describe(l.FD)}
 		f.Listener = in.listenerOf(l.FD, evidence.Observed[evidence.Socket]{})
+		f.Remedy = in.acceptRemedy(&f)
 		f.add(Fact{
 			Text:  "deliveries of the listener after which nothing had been accepted",
 			Count: evidence.Know(l.Fruitless - before.Fruitless), Source: sourceLedger, Weight: 0.8,

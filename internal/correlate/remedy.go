@@ -21,6 +21,11 @@ func (in *input) remedy(class Class, s *evidence.Stream) string {
 		return fmt.Sprintf("echo %q | socat - %s   (level admin; it ends that stream and no other)", order,
 			socatAddress(in.Socket))
 	case s != nil && in.Process.Kind == evidence.KindHAProxy && (class == T3 || class == T3i):
+		if in.After != nil && in.After.Stopping {
+			return fmt.Sprintf("this HAProxy ignores \"shutdown session\" for such a stream, and it is"+
+				" stopping already: wait until it holds only that stream, then end it with: kill -TERM %d",
+				in.Process.PID)
+		}
 		return "this HAProxy ignores \"shutdown session\" for such a stream: reload it, wait until the old " +
 			fmt.Sprintf("process holds only that stream, then end the old process with: kill -TERM %d",
 				in.Process.PID)
@@ -50,7 +55,7 @@ func (in *input) readyRemedy(f *Finding, r *repeat) string {
 	}
 	switch {
 	case f.Class == F5:
-		return in.acceptRemedy()
+		return in.acceptRemedy(f)
 	case f.Class != F6 && in.cut(f) != "":
 		return in.cut(f)
 	case r.socket.Kind == "tcp" && r.socket.Remote != "" && f.Class != F6:
@@ -60,9 +65,13 @@ func (in *input) readyRemedy(f *Finding, r *repeat) string {
 	return in.restart(f.Class)
 }
 
-// acceptRemedy is what to do when nothing is accepted: mostly it is out of descriptors, which can be mended
-// while it runs.
-func (in *input) acceptRemedy() string {
+// acceptRemedy is what to do when nothing is accepted: the process says which limit is reached, or it is
+// mostly out of descriptors, which can be mended while it runs.
+func (in *input) acceptRemedy(f *Finding) string {
+	if f.Listener != nil && f.Listener.Limit != "" {
+		return fmt.Sprintf("%s is reached: the spin ends when connections end; raise the limit in the"+
+			" configuration, and restart the process when its other work allows", f.Listener.Limit)
+	}
 	return fmt.Sprintf("see whether it is out of descriptors (ls /proc/%d/fd | wc -l; its limit is in"+
 		" /proc/%d/limits); then raise that: prlimit --pid %d --nofile=N", in.Process.PID, in.Process.PID,
 		in.Process.PID)

@@ -38,6 +38,12 @@ func (in *input) workers() []workerCourse {
 	return found
 }
 
+// waits is how many waits it made; 0 when its summary is older than what it said before.
+func (w *workerCourse) waits() uint64 {
+	before, now := w.before.Waits.Total(), w.after.Waits.Total()
+	return max(now, before) - before
+}
+
 // gated reports whether the gate says of a thread that it is awake all the time without progress.
 func (in *input) gated(tid int) bool {
 	return slices.ContainsFunc(in.loops, func(l loop) bool { return l.tid == tid && l.gated })

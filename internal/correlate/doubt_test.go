@@ -1,0 +1,99 @@
+package correlate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/whyspin/whyspin/internal/evidence"
+)
+
+// TestAnOlderSummaryConvictsNobody: what a busy worker says last may be older than what it said first.
+func TestAnOlderSummaryConvictsNobody(t *testing.T) {
+	c := ours()
+	unseen(c)
+	serverSide(c, func(e *evidence.Side) { e.Reads = 5 + wakeups })
+	c.Before.Workers[0].Read, c.After.Workers[0].Read = evidence.IO{Zero: 40}, evidence.IO{Zero: 30}
+	if got := classesOf(Correlate(c)); strings.Contains(got, "F3") {
+		t.Errorf("with fewer ends of inputs than before: %q", got)
+	}
+	c = ours()
+	again(c, evidence.EventHup)
+	c.Before.Workers[0].Waits[evidence.TimeoutPositive][evidence.ResultEvents] = 2 * wakeups
+	f := Correlate(c).Findings[0]
+	if f.Class != F4 || f.Partial {
+		t.Errorf("class %q, partial %v: nothing is known of other work", f.Class, f.Partial)
+	}
+}
+
+// TestListenerOfAnyKind: unix sockets have no states, a call of accept tells a listener all the same.
+func TestListenerOfAnyKind(t *testing.T) {
+	c := foreign()
+	d := delivered(c, evidence.EventIn)
+	d.AcceptErrors, d.Row = 700_000, 1
+	socketOf(c, func(s *evidence.Socket) { *s = evidence.Socket{Kind: "unix"} })
+	f := Correlate(c).Findings[0]
+	if f.Class != F5 || f.Listener == nil {
+		t.Fatalf("class %q, listener %v; should be F5 with its listener", f.Class, f.Listener)
+	}
+	if n, ok := f.Listener.Waiting.Get(); ok {
+		t.Errorf("%d connections wait, where nobody counts them", n)
+	}
+}
+
+// TestKernelWorkElsewhereIsNoWait: a thread that takes page faults is busy in the kernel, but not in a wait.
+func TestKernelWorkElsewhereIsNoWait(t *testing.T) {
+	for entry, want := range map[string]string{"do_epoll_wait": "B3", "asm_exc_page_fault": "", "": "B3"} {
+		c := foreign()
+		thread := &c.Window.Threads[0]
+		thread.Sets[0].Waits = evidence.Waits{}
+		thread.Sets[0].Waits[evidence.TimeoutPositive][evidence.ResultEvents] = 50
+		thread.Calls, thread.Progress = evidence.Know[uint64](20), evidence.Know[uint64](20)
+		c.Window.Samples = &evidence.Samples{Stacks: []evidence.Stack{{TID: foreignTID, Count: 90,
+			User: []evidence.Frame{{Function: "scan"}}, Kernel: []evidence.Frame{{Function: entry}}}}}
+		if got := classesOf(Correlate(c)); got != want {
+			t.Errorf("samples in %q: classes %q, want %q", entry, got, want)
+		}
+	}
+}
+
+// TestWhatCannotKeepAThreadAwakeExplainsNothing: a few waits before a deadline are no reason for a million.
+func TestWhatCannotKeepAThreadAwakeExplainsNothing(t *testing.T) {
+	c := ours()
+	nobody(c, evidence.ZeroTimeouts{Ahead: 150})
+	set := &c.Window.Threads[0].Sets[0]
+	set.Waits = evidence.Waits{}
+	set.Waits[evidence.TimeoutPositive][evidence.ResultEvents] = wakeups
+	c.After.Workers[0].Waits = set.Waits
+	d := &c.Window.Descriptors[0]
+	d.Row, d.Deliveries = wakeups, []evidence.Delivery{{Mask: evidence.EventOut, Count: wakeups}}
+	got := Correlate(c)
+	if got.Verdict != Spin || got.Findings[0].Class != F1 {
+		t.Errorf("verdict %q, classes %q; should be a spin of F1", got.Verdict, classesOf(got))
+	}
+}
+
+// TestRemedyForALimit: who says which limit is reached is not told to look for another one.
+func TestRemedyForALimit(t *testing.T) {
+	c := foreign()
+	d := delivered(c, evidence.EventIn)
+	socketOf(c, func(s *evidence.Socket) { s.State, s.Remote = "LISTEN", "0.0.0.0:0" })
+	if got := Correlate(c).Findings[0]; !strings.Contains(got.Remedy, "prlimit") || got.FD.Remote != "" {
+		t.Errorf("remedy %q, connected to %q", got.Remedy, got.FD.Remote)
+	}
+	c.After = &evidence.Snapshot{At: ended, Listeners: []evidence.Listener{{FD: d.FD,
+		Address: "192.0.2.1:25", Frontend: "smtp", Limit: "maxconn 10 of the frontend"}}}
+	got := Correlate(c).Findings[0].Remedy
+	if strings.Contains(got, "prlimit") || !strings.Contains(got, "maxconn 10 of the frontend") {
+		t.Errorf("remedy: %s", got)
+	}
+}
+
+// TestRemedyForAHAProxyThatIsStopping: there is nothing left to reload.
+func TestRemedyForAHAProxyThatIsStopping(t *testing.T) {
+	c := spinning()
+	c.Process.Kind, c.After.Stopping = evidence.KindHAProxy, true
+	got := Correlate(c).Findings[0].Remedy
+	if strings.Contains(got, "reload") || !strings.Contains(got, "kill -TERM 4711") {
+		t.Errorf("remedy: %s", got)
+	}
+}
