@@ -30,6 +30,11 @@ type trace struct {
 	fingerprint uint64
 }
 
+// wasRunning is the bit of a trace's number that says that the session was in the run queue.
+const wasRunning = 1 << 31
+
+func numberOf(s *Session) uint32 { return uint32(s.Number) &^ wasRunning }
+
 // maxTraces is how many sessions are followed from dump to dump: 24 MB worth, and five times the largest
 // process that was thought of.
 const maxTraces = 1 << 20
@@ -98,7 +103,11 @@ func (d *Dumps) remember(s *Session) {
 		d.beyond++
 		return
 	}
-	d.seen = append(d.seen, trace{hexadecimal([]byte(s.ID)), uint32(s.Number), s.Calls, s.fingerprint()})
+	number := numberOf(s)
+	if s.Running {
+		number |= wasRunning
+	}
+	d.seen = append(d.seen, trace{hexadecimal([]byte(s.ID)), number, s.Calls, s.fingerprint()})
 }
 
 // Second reads the dump at the end of a window. It adds to the snapshot of First those streams that became
@@ -140,7 +149,7 @@ func (d *Dumps) Second(r io.Reader, info Info, now ktime.Time) (*evidence.Snapsh
 		}
 		if k.keep(e) {
 			d.locals[e.ID] = s.LocalAddress
-			d.complete(&e, listed, known, frozen, old.calls)
+			d.complete(&e, listed, known, frozen, old)
 		}
 	})
 	if err := sum.failure(err); err != nil {
@@ -167,7 +176,7 @@ func (d *Dumps) find(s *Session) (trace, bool) {
 		}
 		return 0
 	})
-	if !ok || d.seen[at].number != uint32(s.Number) {
+	if !ok || d.seen[at].number&^wasRunning != numberOf(s) {
 		return trace{}, false
 	}
 	return d.seen[at], true
@@ -175,7 +184,7 @@ func (d *Dumps) find(s *Session) (trace, bool) {
 
 // complete sees to it that the first snapshot lists a stream that the second lists, as it was: in the same
 // state, when nothing has changed. One that has changed is not listed, because how it was is not kept.
-func (d *Dumps) complete(e *evidence.Stream, listed map[string]bool, known, frozen bool, calls uint32) {
+func (d *Dumps) complete(e *evidence.Stream, listed map[string]bool, known, frozen bool, old trace) {
 	switch {
 	case listed[e.ID] && !known:
 		// Another stream had this address when the window began.
@@ -183,7 +192,8 @@ func (d *Dumps) complete(e *evidence.Stream, listed map[string]bool, known, froz
 			func(b evidence.Stream) bool { return b.ID == e.ID })
 	case !listed[e.ID] && frozen:
 		was := *e
-		was.Calls, was.NoProgress = uint64(calls), evidence.Observed[uint64]{}
+		was.Calls, was.NoProgress = uint64(old.calls), evidence.Observed[uint64]{}
+		was.Runnable = old.number&wasRunning != 0
 		d.before.Streams = append(d.before.Streams, was)
 	}
 }

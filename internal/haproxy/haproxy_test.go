@@ -163,6 +163,19 @@ func TestWhichStreamsAreSuspect(t *testing.T) {
 
 var none evidence.Observed[uint64]
 
+// TestHowAStreamWasIsNotInvented: that it is in the run queue now says nothing of the first look.
+func TestHowAStreamWasIsNotInvented(t *testing.T) {
+	first, second := healthy(), healthy()
+	second.calls = 1_000_010
+	running := first.old()
+	for dump, want := range map[string]bool{running: true, strings.Replace(running, ", running", "", 1): false} {
+		before, after, _ := pair(t, dump, second.old())
+		if got := before.Streams[0].Runnable; got != want || !after.Streams[0].Runnable {
+			t.Errorf("in the run queue: %t, then %t; want %t, then true", got, after.Streams[0].Runnable, want)
+		}
+	}
+}
+
 func orphan(p *printed) { p.client, p.shut, p.exp = "CLO", true, "<NEVER>" }
 
 // TestTimersOfChannelsThatNobodyWaitsFor: since 2.8 a side prints as past what its task does not wait for.
