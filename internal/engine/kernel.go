@@ -32,6 +32,8 @@ type Poller interface {
 	Replace(set, by int) sys.Errno
 	// EpollWait waits at most timeout milliseconds, without limit if it is negative. See sys.Linux for park.
 	EpollWait(set int, events []sys.Event, timeout int, park bool) (n int, errno sys.Errno)
+	// HasEvents reports whether a wait on the set would return events at once. It takes none.
+	HasEvents(set int) bool
 	NewWaker() (fd int, err error)
 	Wake(waker int)
 	DrainWaker(waker int)

@@ -80,7 +80,8 @@ func (v *StreamView) held() bool {
 const restsFor = 100 * time.Millisecond
 
 // viewUnread is view with a look at what waits in the kernel for a stream that rests and wants to read. While
-// the worker sleeps, nothing is on its way to the stream that would tell it. The worker's lock is held.
+// the worker sleeps and has no events, nothing is on its way to the stream that would tell it; with events, a
+// worker waits for a processor. The worker's lock is held.
 func (w *worker) viewUnread(c *conn, now ktime.Time) StreamView {
 	v := w.view(c, now)
 	if v.Due || now.Sub(v.Woken) < restsFor || w.waitBegan.Load() == 0 {
@@ -89,7 +90,9 @@ func (w *worker) viewUnread(c *conn, now ktime.Time) StreamView {
 	for side := range v.Ends {
 		end := &v.Ends[side]
 		if end.WantsRead && end.FD >= 0 && !end.ready.has(readable) && !end.ready.has(connecting) {
-			end.Unread = w.kernel.Unread(end.FD)
+			if n := w.kernel.Unread(end.FD); n > 0 && !w.kernel.HasEvents(w.set) {
+				end.Unread = n
+			}
 		}
 	}
 	return v

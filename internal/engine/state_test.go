@@ -143,6 +143,26 @@ func TestStateDescribesTheListeners(t *testing.T) {
 	})
 }
 
+// TestWhatIsOnItsWayIsNotLeftUnread: a worker that has events and no processor to take them has lost none.
+func TestWhatIsOnItsWayIsNotLeftUnread(t *testing.T) {
+	k := newClock()
+	p := start(t, settings{kernel: k}, serve(t, echo))
+	c := p.dial()
+	roundTrip(t, c, 1)
+	p.sleeps("before the byte comes")
+	k.now.Add(int64(2 * restsFor))
+	k.inOneBatch(t, p.engine, func() {
+		fd := p.views()[0].Ends[stream.Client].FD
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the byte to come", func() bool { return k.Unread(fd) == 1 })
+		if listed := p.engine.State().Streams; len(listed) > 0 {
+			t.Errorf("a stream is listed whose worker is about to be told: %+v", listed[0])
+		}
+	})
+}
+
 // TestAStreamThatCouldGoOnIsListed: one that is ready for what it wants, and that nobody runs.
 func TestAStreamThatCouldGoOnIsListed(t *testing.T) {
 	ready := EndView{FD: 7, WantsRead: true, ready: readable}

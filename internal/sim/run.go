@@ -317,7 +317,7 @@ func (r *run) runnable() *workerRun {
 	var found *workerRun
 	n := 0
 	for _, v := range r.workers {
-		if v.wantsIn || v.wakeAt.Passed(r.world.now) || r.world.hasEvents(v.set) {
+		if v.wantsIn || v.wakeAt.Passed(r.world.now) || r.world.HasEvents(v.set) {
 			if n++; found == nil || r.world.random.IntN(n) == 0 {
 				found = v
 			}

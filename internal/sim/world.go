@@ -450,8 +450,8 @@ func (s *epollSet) has(data uint64) bool {
 	return false
 }
 
-// hasEvents reports whether a wait on the set would return events.
-func (w *World) hasEvents(set int) bool {
+// HasEvents reports whether a wait on the set would return events.
+func (w *World) HasEvents(set int) bool {
 	for _, i := range w.file(set).set.ready {
 		if !i.removed && i.current() != 0 {
 			return true

@@ -113,6 +113,13 @@ func (Linux) EpollWait(set int, events []Event, timeout int, park bool) (int, Er
 	return int(n), 0
 }
 
+// HasEvents reports whether a wait on the set would return events at once. It takes none, and may be called
+// from any thread.
+func (Linux) HasEvents(set int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(set), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
+}
+
 // NewWaker returns a descriptor that becomes readable when Wake is called on it.
 func (Linux) NewWaker() (int, error) { return unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC) }
 
