@@ -288,11 +288,13 @@ func (w *worker) nextTimeout() int {
 // explainZero enters into the ledger why the next wait has a timeout of zero. It looks at what nextTimeout
 // should have looked at, and knows nothing of how that came to its result.
 func (w *worker) explainZero() {
-	z, now := &w.stats.zero, w.kernel.Now()
-	next := ktime.Min(w.timers.next(), w.nextResume())
-	switch {
-	case len(w.queue) > 0:
+	z := &w.stats.zero
+	if len(w.queue) > 0 {
 		z.RunQueue++
+		return
+	}
+	now, next := w.kernel.Now(), ktime.Min(w.timers.next(), w.nextResume())
+	switch {
 	case next.Passed(now):
 		z.Deadline++
 	case next.IsSet() && (next.Sub(now) < time.Millisecond || !w.engine.stopping.Load()):
