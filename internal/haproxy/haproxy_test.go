@@ -168,10 +168,12 @@ func TestHowAStreamWasIsNotInvented(t *testing.T) {
 	first, second := healthy(), healthy()
 	second.calls = 1_000_010
 	running := first.old()
-	for dump, want := range map[string]bool{running: true, strings.Replace(running, ", running", "", 1): false} {
+	for dump, want := range map[string]bool{running: true,
+		strings.Replace(running, ", running", "", 1): false} {
 		before, after, _ := pair(t, dump, second.old())
 		if got := before.Streams[0].Runnable; got != want || !after.Streams[0].Runnable {
-			t.Errorf("in the run queue: %t, then %t; want %t, then true", got, after.Streams[0].Runnable, want)
+			t.Errorf("in the run queue: %t, then %t; want %t, then true", got, after.Streams[0].Runnable,
+				want)
 		}
 	}
 }

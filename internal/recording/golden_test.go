@@ -57,7 +57,9 @@ const inefficient = correlate.Class("B4")
 // class is what the recording shows, empty for what is in order.
 func (s *sample) class() correlate.Class {
 	class, _, _ := strings.Cut(s.name, "-")
-	if strings.HasPrefix(class, "L") || class == "healthy" {
+	switch {
+	case class == string(correlate.L15): // it has a verdict of its own
+	case strings.HasPrefix(class, "L"), class == "healthy":
 		return correlate.Unknown
 	}
 	return correlate.Class(class)

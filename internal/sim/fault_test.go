@@ -21,6 +21,17 @@ func TestAFaultBreaksItsRule(t *testing.T) {
 		{fault.EdgeForgotten, "rule 6"},
 		{fault.RetriesAtOnce, "retries"},
 		{fault.ReadsByteByByte, "morsels"},
+		{fault.WriteInterestKept, "rule 3"},
+		{fault.ReadInterestKept, "rule 3"},
+		{fault.EOFForgotten, "rule 3"},
+		{fault.ErrorIgnored, "rule 3"},
+		{fault.AcceptNotPaused, "rule 3"},
+		{fault.ClosedWithoutRemoval, "rule 3"},
+		{fault.RegisteredTwice, "rule 3"},
+		{fault.InterestRewritten, "rule 3"},
+		{fault.NeverSleeps, "rule 3"},
+		{fault.HandlerLoops, "endless turn"},
+		{fault.LockYields, "endless turn"},
 	} {
 		t.Run(tt.fault.String(), func(t *testing.T) {
 			t.Parallel()
