@@ -31,6 +31,7 @@ func (w *worker) renew() {
 			w.kernel.Close(set)
 			return
 		}
+		w.makeVisit()
 	}
 	if errno := w.kernel.Replace(w.set, set); errno != 0 {
 		w.kernel.Close(set)
