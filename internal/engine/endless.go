@@ -61,12 +61,13 @@ func (c *conn) leaveTurn() {
 	}
 }
 
-// StuckWorkers returns the workers that have not come back to their loop for that long. It waits for nobody.
+// StuckWorkers returns the workers that have not come back to their loop for that long, without their stacks,
+// for which everything has to stand still. It waits for nobody.
 func (e *Engine) StuckWorkers(longer time.Duration) []Stuck {
 	var stuck []Stuck
 	for _, w := range e.workers {
 		if w.stuck() >= longer {
-			stuck = append(stuck, w.stuckView())
+			stuck = append(stuck, w.stuckBriefly())
 		}
 	}
 	return stuck

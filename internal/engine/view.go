@@ -222,7 +222,14 @@ type Stuck struct {
 }
 
 func (w *worker) stuckView() Stuck {
-	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(), Stack: w.stack(),
+	s := w.stuckBriefly()
+	s.Stack = w.stack()
+	return s
+}
+
+// stuckBriefly is stuckView without the stack.
+func (w *worker) stuckBriefly() Stuck {
+	s := Stuck{Worker: w.index + 1, TID: int(w.tid.Load()), For: w.stuck(),
 		Began: ktime.Time(w.turnBegan.Load())}
 	if p := w.published.Load(); p != nil {
 		s.At, s.Streams = p.at, p.streams
