@@ -56,13 +56,16 @@ func clone(c *evidence.Case) *evidence.Case {
 	return copied
 }
 
-// program replaces the names of a program that is neither whyspin nor HAProxy.
+// program replaces the names of a program, but for what whyspin and HAProxy are usually called.
 func (m *mask) program(p *evidence.Process) {
-	if p.Kind == evidence.KindWhyspin || p.Kind == evidence.KindHAProxy {
+	proxy := p.Kind == evidence.KindWhyspin || p.Kind == evidence.KindHAProxy
+	if proxy && (p.Command == "haproxy" || p.Command == "whyspin") {
 		m.keep[p.Command] = true
-		return
 	}
-	p.Command, p.Version = m.name("program", p.Command), ""
+	if !proxy {
+		p.Version = ""
+	}
+	p.Command = m.name("program", p.Command)
 }
 
 func (m *mask) window(w *evidence.Window) {

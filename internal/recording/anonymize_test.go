@@ -151,3 +151,36 @@ func TestWhatBelongsTogetherStillDoes(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestNothingSecretIsLeftOfASentence: what Go's errors and our own sentences name.
+func TestNothingSecretIsLeftOfASentence(t *testing.T) {
+	for text, want := range map[string]string{
+		"connect 2a00::7: refused":                 "connect 2001:db8::1: refused",
+		"by 2a00::7.":                              "by 2001:db8::1.",
+		"dial tcp: lookup mx.example: no such":     "dial tcp: lookup host-1: no such",
+		"asking mx.example:9999: refused":          "asking host-1:9999: refused",
+		"lookup mx.example on 10.1.2.3:53: no":     "lookup host-1 on 10.0.0.1:53: no",
+		"asking mailhost:9999: refused":            "asking host-1:9999: refused",
+		"listens on unix@/srv/a.sock":              "listens on unix@/path-1",
+		"the file [/srv/a.cfg]":                    "the file [/path-1]",
+		"open \"/srv/our mail/a.sock\": denied":    "open \"/path-1\": denied",
+		"kernel 6.1, libc.so.6, tp_btf/sys_exit":   "kernel 6.1, libc.so.6, tp_btf/sys_exit",
+		"see /usr/lib/x and 12:30, 5: \"show fd\"": "see /usr/lib/x and 12:30, 5: \"show fd\"",
+	} {
+		if got := newMask().sentence(text); got != want {
+			t.Errorf("%q becomes %q, should become %q", text, got, want)
+		}
+	}
+}
+
+// TestProxiesMayHaveNamesOfTheirOwn: only the usual names of the programs are no secret.
+func TestProxiesMayHaveNamesOfTheirOwn(t *testing.T) {
+	for command, want := range map[string]string{"haproxy": "haproxy", "whyspin": "whyspin",
+		"our-mail-lb": "program-1"} {
+		c := &evidence.Case{Process: evidence.Process{Command: command, Kind: evidence.KindHAProxy,
+			Version: "2.6.12"}}
+		if got := Anonymize(c).Process; got.Command != want || got.Version != "2.6.12" {
+			t.Errorf("%q becomes %q %q, should become %q", command, got.Command, got.Version, want)
+		}
+	}
+}

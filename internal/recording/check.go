@@ -12,8 +12,8 @@ func check(c *evidence.Case) error {
 	if c == nil {
 		return errors.New("there is no case in it")
 	}
-	if c.Before != nil && c.After != nil && c.After.At < c.Before.At {
-		return errors.New("its state after the window is older than that before it")
+	if c.Before != nil && c.After != nil && (c.Before.At < 0 || c.After.At <= c.Before.At) {
+		return errors.New("its state after the window is not younger than that before it")
 	}
 	if c.Window == nil {
 		return nil

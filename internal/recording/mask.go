@@ -115,10 +115,13 @@ func (m *mask) host(ip netip.Addr) netip.Addr {
 // elsewhere, is replaced.
 var (
 	containerID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
-	pathText    = regexp.MustCompile(`(^|[\s"'(=])([/@][^\s"'(),;:]+)`)
+	pathText    = regexp.MustCompile(`"([/@][^"]+)"|(?:^|[^\p{L}\p{N}_./-])([/@][^\s"'(),;:\]]+)`)
 	ip4Text     = regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b`)
 	ip6Text     = regexp.MustCompile(`[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.:]*`)
-	wordText    = regexp.MustCompile(`[\p{L}\p{N}_.-]+`)
+	// A host stands before a port, or in what Go says when it does not find its address.
+	hostText   = regexp.MustCompile(`(?:^|[^\pL\pN_./:@-])([\pL\pN_.-]*\pL[\pL\pN_.-]*):[0-9]{1,5}\b`)
+	lookupText = regexp.MustCompile(`\blookup ([\p{L}\p{N}_.-]+)`)
+	wordText   = regexp.MustCompile(`[\p{L}\p{N}_.-]+`)
 )
 
 func (m *mask) sentences(list []string) {
@@ -129,17 +132,12 @@ func (m *mask) sentences(list []string) {
 
 func (m *mask) sentence(text string) string {
 	text = containerID.ReplaceAllStringFunc(text, func(id string) string { return m.name("container", id) })
-	text = pathText.ReplaceAllStringFunc(text, func(found string) string {
-		at := strings.IndexAny(found, "/@")
-		return found[:at] + m.path(found[at:])
-	})
+	text = replaceGroup(pathText, text, m.path)
 	for _, pattern := range []*regexp.Regexp{ip4Text, ip6Text} {
-		text = pattern.ReplaceAllStringFunc(text, func(found string) string {
-			if ip, err := netip.ParseAddr(found); err == nil {
-				return m.host(ip).String()
-			}
-			return found
-		})
+		text = pattern.ReplaceAllStringFunc(text, m.embedded)
+	}
+	for _, pattern := range []*regexp.Regexp{lookupText, hostText} {
+		text = replaceGroup(pattern, text, func(host string) string { return m.name("host", host) })
 	}
 	return wordText.ReplaceAllStringFunc(text, func(word string) string {
 		if given := m.given[word]; given != "" {
@@ -147,4 +145,34 @@ func (m *mask) sentence(text string) string {
 		}
 		return word
 	})
+}
+
+// embedded replaces an IP address behind which the colon or the dot of a sentence may stand.
+func (m *mask) embedded(found string) string {
+	for text := found; text != ""; text = text[:len(text)-1] {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			return m.host(ip).String() + found[len(text):]
+		}
+		if !strings.HasSuffix(text, ":") && !strings.HasSuffix(text, ".") {
+			break
+		}
+	}
+	return found
+}
+
+// replaceGroup replaces what the groups of a pattern match, of which each match has one.
+func replaceGroup(pattern *regexp.Regexp, text string, replacement func(string) string) string {
+	var out strings.Builder
+	done := 0
+	for _, at := range pattern.FindAllStringSubmatchIndex(text, -1) {
+		group := at[2:]
+		for group[0] < 0 {
+			group = group[2:]
+		}
+		out.WriteString(text[done:group[0]])
+		out.WriteString(replacement(text[group[0]:group[1]]))
+		done = group[1]
+	}
+	out.WriteString(text[done:])
+	return out.String()
 }

@@ -145,6 +145,8 @@ func TestWhatIsNoRecordingIsRefused(t *testing.T) {
 		{"a number where a list is", packed(t, `{"whyspin_recording":1,"case":{"unknown":1}}`), ErrDamaged},
 		{"a window without an end", window(`{"Start":5}`), ErrDamaged},
 		{"a window that never ends", window(`{"Start":5,"End":9223372036854775807}`), ErrDamaged},
+		{"two looks at one moment", packed(t, `{"whyspin_recording":1,"case":{"before":{"at":5},`+
+			`"after":{"at":5}}}`), ErrDamaged},
 		{"a set of nobody", window(`{"End":5,"threads":[{"sets":[{"owner":9}]}]}`), ErrDamaged},
 		{"a file cut in its head", whole[:5], ErrTruncated},
 		{"a file cut in its middle", whole[:len(whole)/2], ErrTruncated},
