@@ -350,8 +350,9 @@ func TestHAProxyIsAskedForItsOwnCounts(t *testing.T) {
 
 func TestDiagnoseAHAProxyThatPollsBusily(t *testing.T) {
 	for name, global := range map[string]string{
-		"by its own word":      busyPolling + ownSocket,
-		"by its configuration": busyPolling,
+		"by its own word":       busyPolling + ownSocket,
+		"by its configuration":  busyPolling,
+		"and tells no sessions": busyPolling + "stats socket DIR/stats.sock mode 600 level user\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startHAProxy(t, global, nil, "-db")

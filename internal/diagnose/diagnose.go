@@ -245,6 +245,8 @@ func identify(ctx context.Context, o *Options, c *evidence.Case) (witness, error
 		return nil, nil
 	}
 	c.Process.Kind, c.Process.Version, c.Socket = info.Kind, info.Version, a.Address
+	// Whoever says this may refuse to tell the sessions, or answer no more when asked for them.
+	c.BusyPolling = info.Kind == evidence.KindHAProxy && info.BusyPolling
 	if info.Kind != evidence.KindGeneric {
 		c.Process.Program = nil // it has a kind of its own
 	}

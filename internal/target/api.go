@@ -134,6 +134,8 @@ type Info struct {
 	Kind    evidence.Kind
 	Version string
 	PID     int
+	// BusyPolling is true exactly when it says that its configuration asks never to sleep.
+	BusyPolling bool
 }
 
 // Info asks who is there.
@@ -150,7 +152,8 @@ func (a API) Info(ctx context.Context) (Info, error) {
 	if said.Version == "" {
 		return Info{}, fmt.Errorf("asking %v: %w", a, ErrNoProxy)
 	}
-	info := Info{Kind: evidence.KindGeneric, Version: said.Version, PID: said.PID}
+	info := Info{Kind: evidence.KindGeneric, Version: said.Version, PID: said.PID,
+		BusyPolling: said.BusyPolling.Or(false)}
 	switch said.Name {
 	case "whyspin":
 		info.Kind = evidence.KindWhyspin
