@@ -23,7 +23,12 @@ const (
 
 // Questionable returns the descriptors that a finding may be about: those of the streams that the process
 // has named, and those that the kernel delivers again and again, the most frequent first.
+//
+// There are none without a second dump: what is said of them would be of no use.
 func (d *Dumps) Questionable(w *evidence.Window) []int {
+	if d.after == nil {
+		return nil
+	}
 	var all []int
 	add := func(fd int) {
 		if fd >= 0 && len(all) < maxAsked && !slices.Contains(all, fd) {
@@ -45,11 +50,9 @@ func (d *Dumps) Questionable(w *evidence.Window) []int {
 	for i := range restless {
 		add(restless[i].FD)
 	}
-	if d.after != nil {
-		for i := range d.after.Streams {
-			add(d.after.Streams[i].ClientFD)
-			add(d.after.Streams[i].ServerFD)
-		}
+	for i := range d.after.Streams {
+		add(d.after.Streams[i].ClientFD)
+		add(d.after.Streams[i].ServerFD)
 	}
 	return all
 }

@@ -89,6 +89,9 @@ func TestWhichDescriptorsAreAskedAbout(t *testing.T) {
 	if got, want := d.Questionable(w), []int{23, 22, after.Streams[0].ServerFD}; !slices.Equal(got, want) {
 		t.Errorf("asks about %v, want %v", got, want)
 	}
+	if got := new(Dumps).Questionable(w); got != nil {
+		t.Errorf("asks about %v though the answers have no place", got)
+	}
 	for fd := range 2 * maxAsked {
 		add(100+fd, 9000, evidence.IO{})
 	}
