@@ -25,6 +25,21 @@ func TestAnOlderSummaryConvictsNobody(t *testing.T) {
 	}
 }
 
+// TestCountersThatGoBackAreNotCounted: a busy worker's stream may be told as it was before the first look.
+func TestCountersThatGoBackAreNotCounted(t *testing.T) {
+	c := spinning()
+	c.After.Streams[0].Calls = c.Before.Streams[0].Calls - 6
+	f := Correlate(c).Findings[0]
+	for _, fact := range f.Evidence {
+		if n := fact.Count.Or(0); n > 1<<32 {
+			t.Errorf("%d %s", n, fact.Text)
+		}
+	}
+	if f.Class != T3 || !strings.Contains(strings.Join(f.Unknown, "; "), "how often the stream was woken") {
+		t.Errorf("class %q, unknown %q", f.Class, f.Unknown)
+	}
+}
+
 // TestListenerOfAnyKind: unix sockets have no states, a call of accept tells a listener all the same.
 func TestListenerOfAnyKind(t *testing.T) {
 	c := foreign()

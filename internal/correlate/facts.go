@@ -143,13 +143,14 @@ func (in *input) descriptor(fd int) *evidence.Descriptor {
 	return nil
 }
 
-// climbed returns how often the stream was woken in the window; false when it was not seen at both ends.
+// climbed returns how often the stream was woken in the window; false when it was not seen at both ends, or
+// when the later look tells what was before the earlier one.
 func (in *input) climbed(s *evidence.Stream) (uint64, bool) {
 	if in.Before == nil {
 		return 0, false
 	}
 	for i := range in.Before.Streams {
-		if b := &in.Before.Streams[i]; b.ID == s.ID {
+		if b := &in.Before.Streams[i]; b.ID == s.ID && b.Calls <= s.Calls {
 			return s.Calls - b.Calls, true
 		}
 	}
@@ -168,7 +169,7 @@ func (in *input) addClimb(f *Finding, s *evidence.Stream) {
 	climbed, known := in.climbed(s)
 	if !known {
 		f.Unknown = append(f.Unknown,
-			"how often the stream was woken in the window: it was not listed when the window began")
+			"how often the stream was woken in the window: it was not told at both ends of it")
 		return
 	}
 	text := "wakeups of the stream between two looks at it"
