@@ -62,12 +62,13 @@ type window struct {
 }
 
 type thread struct {
-	TID             int                        `json:"tid"`
-	CPUShare        evidence.Observed[float64] `json:"cpu_share"`
-	BlockedShare    evidence.Observed[float64] `json:"blocked_share"`
-	WaitsPerSecond  evidence.Observed[float64] `json:"waits_per_second"`
-	ZeroTimeout     evidence.Observed[float64] `json:"zero_timeout_share"`
-	ZeroReturnShare evidence.Observed[float64] `json:"zero_return_share"`
+	TID            int                        `json:"tid"`
+	CPUShare       evidence.Observed[float64] `json:"cpu_share"`
+	BlockedShare   evidence.Observed[float64] `json:"blocked_share"`
+	WaitsPerSecond evidence.Observed[float64] `json:"waits_per_second"`
+	// The shares are absent for a thread that made no wait: there is nothing of which they could be one.
+	ZeroTimeout     *evidence.Observed[float64] `json:"zero_timeout_share,omitempty"`
+	ZeroReturnShare *evidence.Observed[float64] `json:"zero_return_share,omitempty"`
 }
 
 type finding struct {
@@ -172,9 +173,13 @@ func JSON(w io.Writer, d *correlate.Diagnosis) error {
 		doc.Verdict = &verdict
 	}
 	for _, t := range d.Threads {
-		doc.Threads = append(doc.Threads, thread{
-			t.TID, rounded(t.CPU), rounded(t.Slept), rounded(t.Waits), rounded(t.Zero), rounded(t.Empty),
-		})
+		out := thread{TID: t.TID, CPUShare: rounded(t.CPU), BlockedShare: rounded(t.Slept),
+			WaitsPerSecond: rounded(t.Waits)}
+		if t.Waits.Or(1) > 0 {
+			zero, empty := rounded(t.Zero), rounded(t.Empty)
+			out.ZeroTimeout, out.ZeroReturnShare = &zero, &empty
+		}
+		doc.Threads = append(doc.Threads, out)
 	}
 	for i := range d.Findings {
 		doc.Findings = append(doc.Findings, jsonFinding(&d.Findings[i]))

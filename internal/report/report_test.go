@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -288,5 +289,26 @@ func TestLogLineFitsIntoOne(t *testing.T) {
 	if text := LogLine(&d.Findings[0]); !strings.Contains(text, `"id":"0x2a00000003"`) ||
 		strings.Contains(text, "evidence") {
 		t.Errorf("the line is %s", text)
+	}
+}
+
+// TestWhatDoesNotApplyIsNotUnknown: of no waits there is no share, which is not the same as not to know it.
+func TestWhatDoesNotApplyIsNotUnknown(t *testing.T) {
+	for _, c := range []struct {
+		waits      evidence.Observed[float64]
+		json, text string
+	}{
+		{evidence.Know(0.0), `"waits_per_second": 0`, "0             -  -"},
+		{evidence.Observed[float64]{}, `"zero_return_share": null`, "?             ?  ?"},
+	} {
+		d := &correlate.Diagnosis{Threads: []correlate.Thread{{TID: 7, Waits: c.waits}}}
+		var asJSON, text strings.Builder
+		if err := errors.Join(JSON(&asJSON, d), Text(&text, d)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(asJSON.String(), c.json) || !strings.Contains(text.String(), c.text) ||
+			c.waits.IsKnown() && strings.Contains(asJSON.String(), "zero_") {
+			t.Errorf("%+v waits: %s%s", c.waits, asJSON.String(), text.String())
+		}
 	}
 }

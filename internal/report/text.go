@@ -323,8 +323,12 @@ func (p *printer) threads(d *correlate.Diagnosis) {
 			p.line("  ... and %d more threads (--json)", len(d.Threads)-i)
 			return
 		}
-		p.line("%8d  %6s  %6s  %12s  %12s  %s", t.TID, percent(t.CPU), percent(t.Slept), number(t.Waits),
-			percent(t.Zero), percent(t.Empty))
+		zero, empty := percent(t.Zero), percent(t.Empty)
+		if t.Waits.Or(1) == 0 { // no share of nothing
+			zero, empty = "-", "-"
+		}
+		p.line("%8d  %6s  %6s  %12s  %12s  %s", t.TID, percent(t.CPU), percent(t.Slept), number(t.Waits), zero,
+			empty)
 	}
 }
 
