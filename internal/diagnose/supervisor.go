@@ -49,7 +49,8 @@ type Supervisor struct {
 	// window is the right to record, for the probe records one window at a time. It is made by recording.
 	window     chan struct{}
 	windowOnce sync.Once
-	// known are the findings that hold at present, so that each is reported once. Only Run uses it.
+	// known are the findings that hold at present, so that each is reported once, and whether they keep a
+	// worker awake. Only Run uses it.
 	known  map[findingKey]bool
 	budget logBudget
 	// stuck is, by worker, the beginning of the turn that was reported last. Only Run uses it.

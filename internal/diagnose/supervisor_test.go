@@ -158,6 +158,7 @@ func orphan(id int) correlate.Finding {
 // TestFindingIsReportedOnce as long as it holds, and again when it comes back.
 func TestFindingIsReportedOnce(t *testing.T) {
 	s := supervise(t)
+	s.budget.as = sys.Now().Add(time.Hour) // it does not come back meanwhile
 	var many []correlate.Finding
 	for i := range loggedAtOnce + 2 {
 		many = append(many, orphan(i))
@@ -183,7 +184,7 @@ func TestFindingIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestLogBudgetComesBack when its time is over.
+// TestLogBudgetComesBack with time.
 func TestLogBudgetComesBack(t *testing.T) {
 	var b logBudget
 	now := ktime.Time(time.Hour)
@@ -193,8 +194,12 @@ func TestLogBudgetComesBack(t *testing.T) {
 			t.Errorf("line %d: may be written %t, is the first over the limit %t", i+1, may, over)
 		}
 	}
-	if may, over := b.take(now.Add(logEvery)); !may || over {
-		t.Errorf("when the time is over: may be written %t, is the first over the limit %t", may, over)
+	now = now.Add(time.Second)
+	for i := range 2 * loggedPerSecond {
+		may, over := b.take(now)
+		if may != (i < loggedPerSecond) || over != (i == loggedPerSecond) {
+			t.Errorf("line %d of a second: may be written %t, is the first over the limit %t", i+1, may, over)
+		}
 	}
 }
 
@@ -294,6 +299,23 @@ func TestFindingsExplainSuspicions(t *testing.T) {
 	other := correlate.Finding{Class: correlate.F5, Listener: &correlate.Listener{Number: 9}}
 	if keyOf(&stream) == keyOf(&leak) || keyOf(&listener) == keyOf(&other) {
 		t.Error("two findings are taken for one")
+	}
+}
+
+// TestReportedStreamsAreNotSuspectedAgain, but a leak that begins to spin is.
+func TestReportedStreamsAreNotSuspectedAgain(t *testing.T) {
+	s := supervise(t)
+	idle := orphan(2)
+	idle.Class, idle.Idle = correlate.T3i, true
+	s.report([]correlate.Finding{orphan(1), idle})
+	for stream, want := range map[string]bool{"0x1": true, "0x2": false, "0x3": false, "": false} {
+		if got := s.reported(stream); got != want {
+			t.Errorf("stream %q: reported is %t", stream, got)
+		}
+	}
+	s.report(nil)
+	if s.reported("0x1") {
+		t.Error("what holds no longer is still reported")
 	}
 }
 

@@ -21,26 +21,34 @@ import (
 // stream that is woken slowly, or that began to be in the middle of the first, is seen in the second.
 var suspicionFor = [...]time.Duration{100 * time.Millisecond, time.Second}
 
-// At most loggedAtOnce findings are written to the log in logEvery, the surest first: one that comes and goes
-// must not fill it.
+// Up to loggedAtOnce findings are written to the log in a row, the surest first, and then loggedPerSecond:
+// what comes and goes must not fill it.
 const (
-	loggedAtOnce = 8
-	logEvery     = 10 * time.Second
+	loggedAtOnce    = 16
+	loggedPerSecond = 2
 )
 
-// logBudget counts the findings that were written to the log since a moment. Only Run uses it.
+// logBudget is a bucket of lines for the log that fills with time. Only Run uses it.
 type logBudget struct {
-	since ktime.Time
-	spent int
+	spent float64    // lines, of loggedAtOnce
+	as    ktime.Time // of that moment
+	dry   bool       // a line was refused since the last one that was not
 }
 
 // take reports whether one more may be written, and whether it is the first that may not.
 func (b *logBudget) take(now ktime.Time) (may, over bool) {
-	if b.spent == 0 || now.Sub(b.since) >= logEvery {
-		*b = logBudget{since: now}
+	if now > b.as {
+		b.spent = max(0, b.spent-loggedPerSecond*now.Sub(b.as).Seconds())
+		b.as = now
 	}
-	b.spent++
-	return b.spent <= loggedAtOnce, b.spent == loggedAtOnce+1
+	if b.spent+1 <= loggedAtOnce {
+		b.spent++
+		b.dry = false
+		return true, false
+	}
+	over = !b.dry
+	b.dry = true
+	return false, over
 }
 
 // findingKey tells one finding from another: by its class and who is to blame.
@@ -81,6 +89,11 @@ func (s *Supervisor) suspect(ctx context.Context, first engine.Suspicion) {
 	for len(s.Engine.Suspicions()) > 0 {
 		pending = append(pending, <-s.Engine.Suspicions())
 	}
+	// Of a stream that was reported there is nothing more to say.
+	pending = slices.DeleteFunc(pending, func(v engine.Suspicion) bool { return s.reported(v.Stream) })
+	if len(pending) == 0 {
+		return
+	}
 	for _, window := range suspicionFor {
 		c, err := s.suspicionWindow(ctx, window)
 		if err != nil {
@@ -119,8 +132,12 @@ func (s *Supervisor) recovered(now *evidence.Snapshot, v *engine.Suspicion) bool
 	if at >= 0 && now.Streams[at].NoProgress.Or(1) > 0 {
 		return false
 	}
-	s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s) and recovered by itself", v.Subject(),
-		v.Wakeups, v.Cause))
+	became := "makes progress again"
+	if _, there := s.Engine.Find(v.Stream); !there {
+		became = "has ended"
+	}
+	s.Log(fmt.Sprintf("%s made %d wakeups without progress (%s) and %s", v.Subject(), v.Wakeups, v.Cause,
+		became))
 	return true
 }
 
@@ -139,20 +156,30 @@ func (s *Supervisor) suspicionWindow(ctx context.Context, window time.Duration) 
 	}
 }
 
+// reported reports whether a finding that the stream keeps its worker awake holds since the last diagnosis.
+func (s *Supervisor) reported(stream string) bool {
+	for k, awake := range s.known {
+		if awake && stream != "" && k.stream == stream {
+			return true
+		}
+	}
+	return false
+}
+
 // report acts on the findings that were not there the last time.
 func (s *Supervisor) report(findings []correlate.Finding) {
 	holds := map[findingKey]bool{}
 	for i := range findings {
 		f := &findings[i]
-		holds[keyOf(f)] = true
-		if s.known[keyOf(f)] {
+		holds[keyOf(f)] = !f.Idle
+		if _, known := s.known[keyOf(f)]; known {
 			continue
 		}
 		may, over := s.budget.take(sys.Now())
 		s.act(f, may)
 		if over {
-			s.Log(fmt.Sprintf("there are more findings than the %d that are logged in %v: see \"show spin\"",
-				loggedAtOnce, logEvery))
+			s.Log(fmt.Sprintf("there are more findings than the %d at once and %d a second that are logged:"+
+				" see \"show spin\"", loggedAtOnce, loggedPerSecond))
 		}
 	}
 	s.known = holds

@@ -327,9 +327,11 @@ func LogLine(f *correlate.Finding) string {
 func Line(f *correlate.Finding) string { return line(jsonFinding(f)) }
 
 func line(f finding) string {
-	text, err := json.Marshal(f)
-	if err != nil {
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(false)
+	if err := out.Encode(f); err != nil {
 		panic("BUG: a finding that is not JSON: " + err.Error())
 	}
-	return string(escapeHidden(text))
+	return string(escapeHidden(bytes.TrimSuffix(text.Bytes(), []byte{'\n'})))
 }

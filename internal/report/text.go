@@ -327,8 +327,8 @@ func (p *printer) threads(d *correlate.Diagnosis) {
 		if t.Waits.Or(1) == 0 { // no share of nothing
 			zero, empty = "-", "-"
 		}
-		p.line("%8d  %6s  %6s  %12s  %12s  %s", t.TID, percent(t.CPU), percent(t.Slept), number(t.Waits), zero,
-			empty)
+		p.line("%8d  %6s  %6s  %12s  %12s  %s", t.TID, percent(t.CPU), percent(t.Slept), number(t.Waits),
+			zero, empty)
 	}
 }
 
