@@ -203,6 +203,8 @@ func (p *service) start() error {
 	p.engine.Start()
 	p.control.Start()
 	p.startAdmin()
+	// What reading the configuration and the kernel's types took is not needed again.
+	debug.FreeOSMemory()
 	p.supervise()
 	p.note(accesslog.Notice, "whyspin %s started with %d workers, maxconn %d, probes: %s", version,
 		p.prepared.Workers,

@@ -12,7 +12,7 @@ import (
 // millisecond. It is suspect when it spends that time on a CPU; one that waits for a CPU, or sleeps, burns
 // none.
 const (
-	stuckEvery = 100 * time.Millisecond
+	stuckEvery = 500 * time.Millisecond
 	stuckFor   = 50 * time.Millisecond
 	stuckLook  = 20 * time.Millisecond
 )

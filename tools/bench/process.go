@@ -130,7 +130,8 @@ func (p *process) cpu() (time.Duration, error) {
 	return used, nil
 }
 
-// memory is how many bytes of its own the process holds in RAM: what it shares with nobody.
+// memory is how many bytes the process has written in RAM that it shares with nobody. What it only has read,
+// of its program and its libraries, is not counted: that becomes another's, too, when that one starts.
 func (p *process) memory() (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid()))
 	if err != nil {
@@ -139,7 +140,7 @@ func (p *process) memory() (int64, error) {
 	var sum int64
 	for line := range strings.SplitSeq(string(text), "\n") {
 		key, value, _ := strings.Cut(line, ":")
-		if key != "Private_Clean" && key != "Private_Dirty" {
+		if key != "Private_Dirty" {
 			continue
 		}
 		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)

@@ -9,7 +9,7 @@ import (
 // The idle row: how many connections, and how many when it is only to be shown that it works.
 const (
 	idleConnections      = 5000
-	idleConnectionsShort = 100
+	idleConnectionsShort = 1000
 )
 
 // settling is how long a proxy is left alone before its memory is looked at; idleFor is how long its CPU
@@ -73,6 +73,19 @@ func (b *bench) tcpIdle() (*result, error) {
 	return r, nil
 }
 
+// atRest returns a proxy's memory when it does not give any back any more: what starting took goes bit by bit.
+func (b *bench) atRest(c *contestant) (memory int64, err error) {
+	err = until(b.ctx, startPatience, "the memory to shrink no more", func() (bool, error) {
+		if err := b.pause(b.scaled(settling)); err != nil {
+			return false, err
+		}
+		last := memory
+		memory, err = c.proxy.memory()
+		return last > 0 && memory >= last, err
+	})
+	return memory, err
+}
+
 // idle measures what a crowd of idle connections holds of the proxy's memory, and what it costs.
 func (b *bench) idle(c *contestant) (sample, error) {
 	// The first connection brings in code and tables that are no connection's own.
@@ -81,7 +94,7 @@ func (b *bench) idle(c *contestant) (sample, error) {
 		return sample{}, err
 	}
 	defer first.close()
-	before, err := c.proxy.memory()
+	before, err := b.atRest(c)
 	if err != nil {
 		return sample{}, err
 	}
