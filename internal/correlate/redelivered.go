@@ -60,6 +60,9 @@ func (in *input) deliveredAgain(s *evidence.Stream, fd int, now, then evidence.O
 	if rewrites*2 >= n.Events-b.Events {
 		class = F8
 	}
+	if n.EdgeTriggered && class != F8 {
+		return Finding{}, false // its peer goes on sending to a stream that has no room
+	}
 	f := in.finding(class, s)
 	f.FD = in.describe(fd)
 	f.FD.Mask = evidence.Know(n.Mask.String())

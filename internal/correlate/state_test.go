@@ -331,6 +331,15 @@ func TestRulesWithState(t *testing.T) {
 			"0x2a00000003 client 20"},
 		{"F2 by the ledger alone", []change{func(c *evidence.Case) { again(c, in) }}, Spin, "F2",
 			"0x2a00000003 client 20"},
+		{"F2, but its peer sends to a stream without room, byte by byte", []change{func(c *evidence.Case) {
+			again(c, in)
+			both(c, func(s *evidence.Stream) {
+				s.Calls, s.NoProgress, s.Fruitless = 10, evidence.Know[uint64](0), evidence.Know[uint64](0)
+			})
+			c.After.Workers[0].Waits = c.Before.Workers[0].Waits
+			c.After.Workers[0].Waits[evidence.TimeoutPositive][evidence.ResultEvents] += 400
+			clientSide(c, func(e *evidence.Side) { e.Events, e.Row, e.EdgeTriggered = 400, 400, true })
+		}}, Healthy, "", ""},
 		{"F3 by the ledger alone", []change{func(c *evidence.Case) { again(c, in|rdhup) }}, Spin, "F3",
 			"0x2a00000003 client 20"},
 		{"F4 by the ledger alone", []change{func(c *evidence.Case) { again(c, in|rdhup|evidence.EventHup) }},
@@ -356,7 +365,7 @@ func TestRulesWithState(t *testing.T) {
 		}}, Spin, "F7", ""},
 		{"F8 by the ledger alone", []change{func(c *evidence.Case) {
 			again(c, out)
-			clientSide(c, func(e *evidence.Side) { e.Rewrites = wakeups })
+			clientSide(c, func(e *evidence.Side) { e.Rewrites, e.EdgeTriggered = wakeups, true })
 		}}, Spin, "F8", "0x2a00000003 client 20"},
 		{"F5 by the ledger alone", []change{unseen, func(c *evidence.Case) {
 			healthyStream(c)

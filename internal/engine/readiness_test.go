@@ -105,6 +105,10 @@ func TestAFaultyDescriptorSpinsAndIsKilled(t *testing.T) {
 				t.Errorf("suspicion of %s by %q, should be of the one stream by %q", s.Subject(), s.Cause,
 					tt.cause)
 			}
+			edges := v[0].Ends[stream.Client].EdgeTriggered && v[0].Ends[stream.Server].EdgeTriggered
+			if edges != (tt.fault == fault.InterestRewritten) {
+				t.Errorf("both sides are said to be edge-triggered: %t", edges)
+			}
 			if p.engine.Kill(s.Stream, stream.KillSpin) != KillEnded {
 				t.Errorf("%s cannot be killed", s.Subject())
 			}

@@ -66,6 +66,8 @@ type EndView struct {
 	Row, Mask uint32
 	// Rewrites is how often what the descriptor is watched for was written anew.
 	Rewrites uint32
+	// EdgeTriggered is as in evidence.Side.
+	EdgeTriggered bool
 	// WantsRead and WantsWrite are what the stream has use for.
 	WantsRead, WantsWrite bool
 	// Unread is as in evidence.Side; only State looks.
@@ -113,6 +115,7 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 			FD: int(end.fd), Reads: end.reads, Writes: end.writes, ReadsAgain: end.readsAgain,
 			WritesAgain: end.writesAgain, Ready: end.ready.String(), ready: end.ready,
 			WantsRead: c.want.Has(readWant[side]), WantsWrite: c.want.Has(writeWant[side]),
+			EdgeTriggered: c.faults&levelFaults[side] == 0 || end.interest&sys.EventEdge != 0,
 		}
 		if end.fd >= 0 {
 			v.Ends[side].registered(&w.descriptors[end.fd], end.reads+end.writes)

@@ -205,6 +205,10 @@ type Side struct {
 	Row      uint64    `json:"row"`
 	Mask     EventMask `json:"mask"`
 	Rewrites uint64    `json:"rewrites,omitempty"`
+	// EdgeTriggered is true exactly when the descriptor is known to be watched for edges: then it is
+	// delivered again because its peer did something, or because of a rewrite, and not because little is
+	// done on it.
+	EdgeTriggered bool `json:"edge_triggered,omitempty"`
 }
 
 // Stream is one proxied stream as its process describes it.
