@@ -296,6 +296,8 @@ func TestAStreamThatEndsInTheQueueHasWaited(t *testing.T) {
 	}
 	pass(time.Second, 2)
 	pass(wait, 3)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for i, r := range p.records {
 		want := []string{"CQ", "KQ", "sQ"}[i]
 		if r.Ending.String() != want || r.Queue != r.Total || r.Queue < time.Second || r.Connect >= 0 ||
