@@ -23,6 +23,14 @@ func acceptStall(r *repeat) (Fact, bool) {
 	return fact, true
 }
 
+// addListener enters the listener concerned, and what of it is not seen.
+func (in *input) addListener(f *Finding, fd int, socket evidence.Observed[evidence.Socket]) {
+	f.Listener = in.listenerOf(fd, socket)
+	if !f.Listener.Waiting.IsKnown() {
+		f.Unknown = append(f.Unknown, "how many connections wait on the listener")
+	}
+}
+
 // listenerOf describes a listening socket.
 func (in *input) listenerOf(fd int, socket evidence.Observed[evidence.Socket]) *Listener {
 	l := &Listener{Number: fd}

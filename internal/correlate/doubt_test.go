@@ -53,6 +53,9 @@ func TestListenerOfAnyKind(t *testing.T) {
 	if n, ok := f.Listener.Waiting.Get(); ok {
 		t.Errorf("%d connections wait, where nobody counts them", n)
 	}
+	if !strings.Contains(strings.Join(f.Unknown, "; "), "how many connections wait") {
+		t.Errorf("unknown is %q", f.Unknown)
+	}
 }
 
 // TestKernelWorkElsewhereIsNoWait: a thread that takes page faults is busy in the kernel, but not in a wait.

@@ -45,7 +45,7 @@ func futile(in *input) []Finding {
 			Count: evidence.Know(d.Delivered()), Source: sourceSyscalls, Weight: 0.3,
 		})
 		if class == F5 {
-			f.Listener = in.listenerOf(d.FD, d.Socket)
+			in.addListener(&f, d.FD, d.Socket)
 			f.Remedy = in.acceptRemedy(&f)
 		}
 		in.addFunctions(&f)

@@ -189,7 +189,7 @@ func (in *input) refusing() []Finding {
 			continue
 		}
 		f := Finding{Class: F5, FD: in.describe(l.FD)}
-		f.Listener = in.listenerOf(l.FD, evidence.Observed[evidence.Socket]{})
+		in.addListener(&f, l.FD, evidence.Observed[evidence.Socket]{})
 		f.Remedy = in.acceptRemedy(&f)
 		f.add(Fact{
 			Text:  "deliveries of the listener after which nothing had been accepted",

@@ -142,7 +142,7 @@ func (r *repeat) accuse() Finding {
 		f.Stream = r.in.streamOf(r.FD)
 	}
 	if f.Class == F5 {
-		f.Listener = r.in.listenerOf(r.FD, r.Socket)
+		r.in.addListener(&f, r.FD, r.Socket)
 		r.in.addLimit(&f)
 	}
 	text := fmt.Sprintf("deliveries of descriptor %d with %v", r.FD, r.mask)
