@@ -100,6 +100,9 @@ func Correlate(c *evidence.Case) *Diagnosis {
 	slices.SortStableFunc(d.Findings, worse)
 	d.Inefficiencies = tinyIO(in)
 	d.Verdict = in.verdict(d.Findings, d.Inefficiencies)
+	if d.Verdict == NotObserved {
+		d.Unknown = append(d.Unknown, in.waitOtherwise()...)
+	}
 	return d
 }
 
@@ -166,7 +169,7 @@ func (in *input) verdict(findings []Finding, inefficiencies []Inefficiency) Verd
 // enough reports whether the absence of findings means health: every event loop's waits were counted, by
 // the kernel or by the process itself, or the scheduler says that every thread slept.
 func (in *input) enough() bool {
-	if slices.ContainsFunc(in.loops, func(l loop) bool { return l.blurred }) {
+	if slices.ContainsFunc(in.loops, func(l loop) bool { return l.blurred }) || len(in.waitOtherwise()) > 0 {
 		return false
 	}
 	if in.Window != nil && len(in.Window.Threads) > 0 &&

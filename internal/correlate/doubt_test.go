@@ -3,6 +3,7 @@ package correlate
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
@@ -113,5 +114,41 @@ func TestRemedyForAHAProxyThatIsStopping(t *testing.T) {
 	got := Correlate(c).Findings[0].Remedy
 	if strings.Contains(got, "reload") || !strings.Contains(got, "kill -TERM 4711") {
 		t.Errorf("remedy: %s", got)
+	}
+}
+
+// TestWhoWaitsOtherwiseIsNotCalledHealthy: waits by poll or io_uring are not judged, so that one who never
+// sleeps and gets nothing done with them is not cleared.
+func TestWhoWaitsOtherwiseIsNotCalledHealthy(t *testing.T) {
+	polls := evidence.Waits{evidence.TimeoutPositive: {evidence.ResultEvents: 700_000}}
+	for _, c := range []struct {
+		name   string
+		change func(*evidence.Thread)
+		want   Verdict
+	}{
+		{"by poll", func(t *evidence.Thread) { t.Polls = evidence.Know(polls) }, NotObserved},
+		{"by io_uring", func(t *evidence.Thread) { t.Rings = evidence.Know[uint64](700_000) }, NotObserved},
+		{"by poll, and gets things done", func(t *evidence.Thread) {
+			t.Polls, t.Progress = evidence.Know(polls), evidence.Know[uint64](700_000)
+		}, Healthy},
+		{"by poll, and sleeps", func(t *evidence.Thread) {
+			t.Polls, t.Run, t.Runnable = evidence.Know(polls), evidence.Know(time.Second), false
+		}, Healthy},
+		{"by poll, now and then", func(t *evidence.Thread) {
+			t.Polls = evidence.Know(evidence.Waits{evidence.TimeoutZero: {evidence.ResultNone: 50}})
+		}, Healthy},
+	} {
+		e := foreign()
+		thread := &e.Window.Threads[0]
+		thread.Sets = nil
+		c.change(thread)
+		d := Correlate(e)
+		if d.Verdict != c.want {
+			t.Errorf("%s: verdict %q, should be %q", c.name, d.Verdict, c.want)
+		}
+		said := strings.Contains(strings.Join(d.Unknown, "; "), "which is not judged")
+		if said != (c.want == NotObserved) {
+			t.Errorf("%s: unknown is %q", c.name, d.Unknown)
+		}
 	}
 }
