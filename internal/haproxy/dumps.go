@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/ktime"
@@ -59,6 +60,8 @@ func (s *Summary) failure(err error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading its sessions: %w", err)
+	case s.Sessions == 0 && strings.HasPrefix(s.Begin, "Permission denied"): // cli_has_level() in src/cli.c
+		return fmt.Errorf("%w: %q; it takes a stats socket of level operator or admin", ErrNoDump, s.Begin)
 	case s.Sessions == 0 && s.Begin != "":
 		return fmt.Errorf("%w: it begins with %q", ErrNoDump, s.Begin)
 	case s.Sessions == 0:

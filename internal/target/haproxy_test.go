@@ -102,7 +102,8 @@ func TestWhatAHAProxyRefusesIsSaid(t *testing.T) {
 func TestAnswersThatCannotBeUsed(t *testing.T) {
 	for _, c := range []struct{ name, answer, said string }{
 		{"nothing", "", "another process answers: 0"},
-		{"no dump", isHAProxy + "Permission denied\n\n", `it begins with "Permission denied"`},
+		{"no dump", isHAProxy + "Unknown command\n\n", `it begins with "Unknown command"`},
+		{"no permission", isHAProxy + "Permission denied\n\n", "it takes a stats socket of level operator"},
 		{"the dump of another process", isAnother + "0x1: x\n", "another process answers: 1"},
 	} {
 		directory := t.TempDir()
