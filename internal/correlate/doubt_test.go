@@ -117,6 +117,18 @@ func TestRemedyForAHAProxyThatIsStopping(t *testing.T) {
 	}
 }
 
+// TestRemedyForAStopThatSpins: it ends by itself, and there is nothing to restart.
+func TestRemedyForAStopThatSpins(t *testing.T) {
+	c := ours()
+	nobody(c, evidence.ZeroTimeouts{Flag: wakeups})
+	c.After.Stopping = true
+	f := Correlate(c).Findings[0]
+	if f.Class != T7 || strings.Contains(f.Remedy, "restart") ||
+		!strings.Contains(f.Remedy, "kill -TERM 4711") {
+		t.Errorf("class %q, remedy: %s", f.Class, f.Remedy)
+	}
+}
+
 // TestWhoWaitsOtherwiseIsNotCalledHealthy: waits by poll or io_uring are not judged, so that one who never
 // sleeps and gets nothing done with them is not cleared.
 func TestWhoWaitsOtherwiseIsNotCalledHealthy(t *testing.T) {

@@ -31,6 +31,8 @@ func noSleep(in *input) []Finding {
 		})
 		if in.After.Stopping {
 			f.add(Fact{Text: "the process is in a soft stop", Source: sourceState, Weight: 0.5})
+			f.Remedy = fmt.Sprintf("it is stopping, and ends with the last of its %d streams; to end it at"+
+				" once, and them: kill -TERM %d", in.After.StreamCount, in.Process.PID)
 		} else {
 			f.Unknown = append(f.Unknown, "the condition that forbids it to sleep")
 		}
