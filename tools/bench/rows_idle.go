@@ -73,7 +73,8 @@ func (b *bench) tcpIdle() (*result, error) {
 	return r, nil
 }
 
-// atRest returns a proxy's memory when it does not give any back any more: what starting took goes bit by bit.
+// atRest returns a proxy's memory when it does not give any back any more: what starting took goes bit by
+// bit.
 func (b *bench) atRest(c *contestant) (memory int64, err error) {
 	err = until(b.ctx, startPatience, "the memory to shrink no more", func() (bool, error) {
 		if err := b.pause(b.scaled(settling)); err != nil {
