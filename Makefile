@@ -13,7 +13,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue recordings bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
