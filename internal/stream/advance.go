@@ -324,8 +324,12 @@ func (s *Stream) die(now ktime.Time) {
 		s.ending.During = noPhase
 	}
 	s.leaveQueue(now)
-	if s.server.state == Connecting || s.server.state == Established {
-		s.wants |= CloseServer
+	switch s.server.state {
+	case Connecting:
+		s.wants |= CloseServer | ResetServer
+	case Established:
+		s.wants |= s.breakServer()
+	default:
 	}
 	s.closeServer()
 	if s.client.state != Closed {

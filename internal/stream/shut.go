@@ -47,7 +47,11 @@ func (s *Stream) shutWrite(of *side, now ktime.Time) {
 	case Established:
 		switch {
 		case in.state == Shut || s.broken(of):
+			orderly := !s.broken(of)
 			s.close(of)
+			if orderly && s.wants.Has(ResetServer) && of == &s.server {
+				s.wants |= ShutServer // the request itself ended in order
+			}
 		default:
 			out.shut()
 			s.wantShut(of)
@@ -80,11 +84,18 @@ func (s *Stream) close(of *side) {
 		s.closeClient()
 		return
 	}
-	s.wants |= CloseServer
-	if s.broken(of) {
-		s.wants |= ResetServer
-	}
+	s.wants |= s.breakServer()
 	s.closeServer()
+}
+
+// breakServer returns the orders that close an established connection to a server. A server whose end was not
+// seen gets a reset, as from HAProxy: it could not learn otherwise that it talks to nobody, since a close
+// looks to it like the half-close that it may have seen long ago.
+func (s *Stream) breakServer() Want {
+	if s.broken(&s.server) || !s.response.ended && !s.response.failed {
+		return CloseServer | ResetServer
+	}
+	return CloseServer
 }
 
 // closeClient closes the client's side for good.
@@ -129,9 +140,11 @@ func (s *Stream) noteBreaks(now ktime.Time) {
 		return
 	}
 	if s.take(inClientEOF) {
+		s.request.ended = true
 		s.shutRead(&s.client, now)
 	}
 	if s.take(inServerEOF) {
+		s.response.ended = true
 		s.shutRead(&s.server, now)
 	}
 	if s.take(inClientWriteFailed) && s.client.state == Established {

@@ -51,8 +51,9 @@ type channel struct {
 	// full is true exactly when the engine has no room to read into; the peer is then not to blame for
 	// silence.
 	full bool
-	// failed is true exactly when reading ended with an error instead of an end of file.
-	failed bool
+	// failed is true exactly when reading ended with an error instead of an end of file, ended exactly when
+	// it ended with that.
+	failed, ended bool
 }
 
 // side is one side of the stream.

@@ -150,7 +150,7 @@ func TestFoundingFaultMakesAnOrphan(t *testing.T) {
 
 	// HAProxy ignored the operator's kill here. A kill order is total.
 	st.s.Kill(KillAdmin)
-	st.wake(CauseAdmin, "release-server close-server log end")
+	st.wake(CauseAdmin, "release-server close-server reset-server log end")
 	st.ended("K-")
 }
 
@@ -361,8 +361,9 @@ func TestClientTimeoutEndsASilentStream(t *testing.T) {
 	st := begin(t, policy, 0)
 	st.connect()
 	st.after(time.Minute)
-	// Both sides have been silent for a minute; the client is blamed, as in HAProxy.
-	st.wake(CauseTimerClient, "release-server close-client close-server log end")
+	// Both sides have been silent for a minute; the client is blamed, as in HAProxy. The server has not said
+	// that it is done, so it also gets a reset.
+	st.wake(CauseTimerClient, "release-server shut-server close-client close-server reset-server log end")
 	st.ended("cD")
 }
 
@@ -458,7 +459,7 @@ func TestClientThatDoesNotReadTimesOut(t *testing.T) {
 	st.wake(CauseServerEvent, "read-client write-client", func() { st.s.Read(Server, 100) })
 	st.after(time.Minute)
 	st.wake(CauseTimerClient,
-		"release-server close-client close-server reset-client drop-response log end")
+		"release-server close-client close-server reset-client reset-server drop-response log end")
 	st.ended("cD")
 }
 
@@ -514,6 +515,6 @@ func TestHalfClosedSidesHaveTheirFinTimeouts(t *testing.T) {
 		t.Fatalf("%s timer in %v, should be server-fin in 7s", timer, deadline.Sub(st.now))
 	}
 	st.after(7 * time.Second)
-	st.wake(CauseTimerServerFin, "release-server close-client close-server log end")
+	st.wake(CauseTimerServerFin, "release-server close-client close-server reset-server log end")
 	st.ended("sD")
 }
