@@ -189,7 +189,11 @@ func (w *worker) step() {
 		w.letGo()
 	}
 	w.resumeListeners()
-	w.expireTimers()
+	if did.errno == 0 {
+		// An interrupted wait has not looked at the descriptors. Timers are left for the next one, which will
+		// not sleep: a client that has gone meanwhile must count before another server is tried.
+		w.expireTimers()
+	}
 	w.runStreams()
 	w.settleTurn(did, worked || w.stats.wakeups != runs)
 	w.timeout = w.nextTimeout()
