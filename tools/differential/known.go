@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -13,8 +13,11 @@ type known struct {
 	diff   []string
 }
 
-// readKnown reads the differences listed in a file: below a heading "### NAME" the reason, and the difference
-// itself in a block marked as diff.
+// namePattern is the line before a difference: the scenario's name.
+var namePattern = regexp.MustCompile("^`([a-z0-9-]+)`:$")
+
+// readKnown reads the differences listed in a file, by scenario. A heading of the third level is the reason
+// of those below it, up to the next; each is the name of its scenario and then a block marked as diff.
 func readKnown(file string) (map[string]*known, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -22,34 +25,34 @@ func readKnown(file string) (map[string]*known, error) {
 	}
 	all := map[string]*known{}
 	var k *known
-	inside := false
-	lines := bufio.NewScanner(strings.NewReader(string(text)))
-	for lines.Scan() {
-		line := lines.Text()
-		name, heading := strings.CutPrefix(line, "### ")
+	reason, inside := "", false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		name := namePattern.FindStringSubmatch(line)
+		heading, isHeading := strings.CutPrefix(line, "### ")
 		switch {
 		case inside && line == "```":
 			inside = false
 		case inside:
 			k.diff = append(k.diff, line)
-		case heading:
-			k = &known{}
-			all[name] = k
-		case strings.HasPrefix(line, "#"):
-			k = nil
-		case k == nil:
-		case line == "```diff":
+		case isHeading:
+			reason = heading
+		case name != nil:
+			if reason == "" || all[name[1]] != nil {
+				return nil, fmt.Errorf("%s: %s stands below no reason, or twice", file, name[1])
+			}
+			k = &known{reason: reason}
+			all[name[1]] = k
+		case line == "```diff" && k != nil:
 			inside = true
-		case line != "":
-			k.reason = strings.TrimSpace(k.reason + " " + line)
 		}
 	}
 	for name, k := range all {
-		if k.reason == "" || len(k.diff) == 0 {
-			return nil, fmt.Errorf("%s: %s has no reason, or no difference", file, name)
+		if len(k.diff) == 0 {
+			return nil, fmt.Errorf("%s: %s has no difference", file, name)
 		}
 	}
-	return all, lines.Err()
+	return all, nil
 }
 
 // difference returns what one transcript has instead of the other: the steps before a difference, then the

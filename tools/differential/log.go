@@ -18,8 +18,10 @@ type logSocket struct {
 
 // logLine is what is compared of a line of "option tcplog".
 type logLine struct {
-	client int // the client's port
-	facts  string
+	client int    // the client's port
+	end    string // the termination state
+	bytes  string
+	facts  string // the rest
 }
 
 func newLogSocket(at place) (*logSocket, error) {
@@ -56,9 +58,9 @@ func (l *logSocket) read() (moved bool) {
 			continue
 		}
 		port, _ := strconv.Atoi(m[1])
-		l.lines = append(l.lines, logLine{port, fmt.Sprintf(
-			"%s, server %s, %s retries, %s bytes, queues %s, waited %s, connected %s",
-			m[7], m[2], m[8], m[6], m[9], passed(m[3]), passed(m[4]))})
+		l.lines = append(l.lines, logLine{port, m[7], m[6], fmt.Sprintf(
+			"server %s, %s retries, queues %s, waited %s, connected %s",
+			m[2], m[8], m[9], passed(m[3]), passed(m[4]))})
 	}
 }
 
@@ -81,7 +83,7 @@ func (l *logSocket) has(port int) bool {
 }
 
 // tell returns the lines since the last time, with the names of the clients.
-func (l *logSocket) tell(clients []*peer) []string {
+func (l *logSocket) tell(clients []*peer, counted bool) []string {
 	var lines []string
 	for _, line := range l.lines[l.told:] {
 		name := "somebody"
@@ -90,7 +92,11 @@ func (l *logSocket) tell(clients []*peer) []string {
 				name = c.name
 			}
 		}
-		lines = append(lines, fmt.Sprintf("log of %s: %s", name, line.facts))
+		text := fmt.Sprintf("log of %s: %s, %s", name, line.end, line.facts)
+		if counted {
+			text += ", " + line.bytes + " bytes"
+		}
+		lines = append(lines, text)
 	}
 	l.told = len(l.lines)
 	return lines

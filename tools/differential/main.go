@@ -20,7 +20,7 @@ import (
 
 // tries is how often a scenario may be run until both proxies do what is expected. A machine that stops for
 // longer than a timeout of a scenario lets things happen at once that happen one after the other.
-const tries = 3
+const tries = 2
 
 // contest is what is compared.
 type contest struct {
@@ -88,7 +88,9 @@ func newContest(whyspin, directory, expression string) (*contest, error) {
 			return nil, fmt.Errorf("a difference is listed for %q, which is no scenario", name)
 		}
 	}
-	c.scenarios = slices.DeleteFunc(c.scenarios, func(s *scenario) bool { return !pattern.MatchString(s.name) })
+	c.scenarios = slices.DeleteFunc(c.scenarios, func(s *scenario) bool {
+		return !pattern.MatchString(s.name)
+	})
 	if len(c.scenarios) == 0 {
 		return nil, errors.New("no scenario has such a name")
 	}
@@ -156,7 +158,7 @@ func (c *contest) compare(s *scenario) (*outcome, error) {
 	o := &outcome{}
 	haproxy, err := exec.LookPath("haproxy")
 	if err != nil {
-		haproxy = "/usr/sbin/haproxy"
+		return nil, fmt.Errorf("the real haproxy must be installed: %w", err)
 	}
 	if o.texts[0], err = s.play(at, "haproxy", haproxy, "-db", "-f", file); err != nil {
 		return nil, fmt.Errorf("with haproxy: %w", err)

@@ -173,7 +173,7 @@ func (p *play) settle() error {
 			p.text = append(p.text, fmt.Sprintf("    %s: %s", c.name, e))
 		}
 	}
-	for _, l := range p.log.tell(p.clients) {
+	for _, l := range p.log.tell(p.clients, !p.uncounted) {
 		p.text = append(p.text, "    "+l)
 	}
 	return nil

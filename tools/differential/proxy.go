@@ -140,8 +140,8 @@ func (p *proxy) lapse(milliseconds int) error {
 	return nil
 }
 
-// rests reports whether every thread of the proxy sleeps (or is halted), and none ran while that was looked at: then it has
-// seen to everything that was there for it.
+// rests reports whether every thread of the proxy sleeps (or is halted), and none ran while that was looked
+// at: then it has seen to everything that was there for it.
 func (p *proxy) rests() bool {
 	before, asleep := p.threads()
 	if !asleep {
