@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -37,7 +38,8 @@ func TestProxiesAgree(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	program := filepath.Join(t.TempDir(), "whyspin")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/whyspin").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "../../cmd/whyspin")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building whyspin: %v\n%s", err, out)
 	}
 	c, err := newContest(program, scenarios, "^("+strings.Join(spread, "|")+")$")
@@ -77,15 +79,17 @@ func TestEveryKindOfScenarioIsThere(t *testing.T) {
 			used[answerNames[v.answer]] = true
 		}
 	}
-	for _, start := range []string{"timeout connect", "timeout client ", "timeout server ", "timeout tunnel",
-		"timeout client-fin", "timeout server-fin", "timeout queue", "retries", "option redispatch",
+	for _, start := range []string{"timeout connect", "timeout client ", "timeout server ",
+		"timeout tunnel", "timeout client-fin", "timeout server-fin", "timeout queue", "retries",
+		"option redispatch",
 		"option abortonclose", "option dontlognull", "maxconn"} {
 		if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, start) }) {
 			t.Errorf("no scenario has a line %q", start)
 		}
 	}
-	for _, verb := range []string{"send", "urgent", "fin", "close", "reset", "pause", "stop", "open",
-		"accept", "refuse", "silent"} {
+	for _, verb := range []string{"send", "urgent", "fin", "close", "reset", "pause", "stop",
+		"open", "accept", "refuse", "silent",
+	} {
 		if !used[verb] {
 			t.Errorf("no scenario has %q", verb)
 		}
@@ -93,8 +97,8 @@ func TestEveryKindOfScenarioIsThere(t *testing.T) {
 }
 
 func TestDifferencesAreToldStepByStep(t *testing.T) {
-	a := []string{"client 1: connect", "    server 1 #1: connected", "client 1: reset", "    server 1 #1: FIN",
-		"    log of client 1: CD", "server 1: await-end"}
+	a := []string{"client 1: connect", "    server 1 #1: connected", "client 1: reset",
+		"    server 1 #1: FIN", "    log of client 1: CD", "server 1: await-end"}
 	b := slices.Clone(a)
 	if diff := difference(a, b); diff != nil {
 		t.Errorf("equal transcripts differ by %q", diff)
@@ -110,6 +114,34 @@ func TestDifferencesAreToldStepByStep(t *testing.T) {
 		"+     log of client 1: CD"}
 	if diff := difference(a, b); !slices.Equal(diff, want) {
 		t.Errorf("the difference is %q, should be %q", diff, want)
+	}
+}
+
+func TestKnownDifferencesHaveAReason(t *testing.T) {
+	read := func(text string) (map[string]*known, error) {
+		file := filepath.Join(t.TempDir(), "README.md")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return readKnown(file)
+	}
+	block := "`a`:\n```diff\n  step\n- one\n```\n"
+	all, err := read("# Text\n\n### because\n\nMore.\n\n" + block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := all["a"]
+	if k == nil || k.reason != "because" || !slices.Equal(k.diff, []string{"  step", "- one"}) {
+		t.Errorf("read as %+v", k)
+	}
+	for text, want := range map[string]string{
+		block:                               "no reason",
+		"### because\n" + block + block:     "twice",
+		"### because\n`a`:\nand no block\n": "no difference",
+	} {
+		if _, err := read(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: the error is %v, should mention %q", text, err, want)
+		}
 	}
 }
 
