@@ -72,6 +72,11 @@ catalogue: build ## make catalogue [CASE=name] [RUNS=n]: every case of the lab, 
 	@$(GO) build -o bin/catalogue ./tools/catalogue
 	@bin/catalogue $(if $(RUNS),-runs $(RUNS)) $(CASE)
 
+differential: build ## make differential [CASE=regexp]: the same clients and servers against HAProxy and whyspin, compared
+	@tools/packages haproxy
+	@$(GO) build -o bin/differential ./tools/differential
+	@bin/differential $(if $(CASE),-run '$(CASE)')
+
 bench: build ## make bench [CASE=row]: CPU per unit of work against HAProxy and nginx
 	@tools/packages $(BENCH_PACKAGES)
 	@$(GO) build -o bin/bench ./tools/bench

@@ -105,6 +105,8 @@ const (
 	differsKnown    verdict = "differs"
 	differs         verdict = "DIFFERS"
 	differsNoLonger verdict = "DIFFERS NO LONGER"
+	// waitsInVain: with either proxy, so the mistake is in the scenario.
+	waitsInVain verdict = "WAITS IN VAIN"
 )
 
 func (v verdict) fine() bool { return v == agrees || v == differsKnown }
@@ -169,6 +171,8 @@ func (c *contest) compare(s *scenario) (*outcome, error) {
 	o.diff = difference(o.texts[0], o.texts[1])
 	k := c.known[s.name]
 	switch {
+	case slices.Contains(o.texts[0], inVain) && slices.Contains(o.texts[1], inVain):
+		o.verdict = waitsInVain
 	case k == nil && len(o.diff) == 0:
 		o.verdict = agrees
 	case k == nil:

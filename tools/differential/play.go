@@ -16,6 +16,9 @@ const (
 	pause = time.Millisecond
 )
 
+// inVain is the line of a transcript below a step that waited for what did not come.
+const inVain = "    in vain"
+
 // play is one scenario that runs against one proxy. It is driven by one thread: a step, then everything
 // that comes of it until nothing moves, then the next step.
 type play struct {
@@ -104,7 +107,7 @@ func (p *play) peer(a actor) *peer {
 func (p *play) await(condition func() bool) error {
 	for end := time.Now().Add(vain); !condition(); {
 		if time.Now().After(end) {
-			p.text = append(p.text, "    in vain")
+			p.text = append(p.text, inVain)
 			return nil
 		}
 		moved, err := p.move()
