@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/freeport"
 	"github.com/whyspin/whyspin/internal/target"
 )
 
@@ -234,16 +235,11 @@ func (p *proxy) diagnose(code int, flags ...string) diagnosis {
 // freePort returns a port of loopback that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port)
 }
 
 // portOf returns the port of an address.

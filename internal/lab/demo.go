@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/freeport"
 )
 
 const (
@@ -115,7 +115,7 @@ func (d *demo) start(ctx context.Context, directory string) error {
 
 // configure returns the configuration of the proxy and its stats socket.
 func (d *demo) configure(directory string) (text, socket string, err error) {
-	port, err := freePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return "", "", err
 	}
@@ -125,16 +125,6 @@ func (d *demo) configure(directory string) (text, socket string, err error) {
 		port,
 		d.silent.address, d.server.Address())
 	return text, socket, nil
-}
-
-// freePort returns a port that was free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }

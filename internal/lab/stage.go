@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/whyspin/whyspin/internal/freeport"
 )
 
 // stage is a case in progress: the proxy, the servers, the healthy traffic and that of the case.
@@ -63,7 +65,7 @@ func open(ctx context.Context, c *Case, program, action string) (*stage, error) 
 	}
 	s.socket = filepath.Join(s.directory, "stats.sock")
 	for _, address := range []*string{&s.address, &s.healthyAddress} {
-		port, err := freePort()
+		port, err := freeport.Get()
 		if err != nil {
 			return s, err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/freeport"
 )
 
 // proxyEnvironment makes the test binary pretend to be a proxy with a configuration: it listens at the
@@ -171,12 +172,11 @@ const (
 // freePort returns a port that nobody listens on at the moment.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func TestTheSocketIsFoundInTheConfigurationOfTheProcess(t *testing.T) {

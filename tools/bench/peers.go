@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/freeport"
 	"github.com/whyspin/whyspin/internal/target"
 )
 
@@ -61,7 +62,7 @@ func (b *bench) startHAProxy(name, server string, o proxyOptions) (*contestant, 
 
 func (b *bench) startProxy(name, server string, o proxyOptions,
 	command func(file string) (string, []string, error)) (*contestant, error) {
-	port, err := freePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (b *bench) startNginx(server string) (*contestant, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (b *bench) startWebServer() (string, error) {
 	if err := os.WriteFile(filepath.Join(b.directory, "bulk"), make([]byte, size), 0o644); err != nil {
 		return "", fmt.Errorf("writing the large body: %w", err)
 	}
-	port, err := freePort()
+	port, err := freeport.Get()
 	if err != nil {
 		return "", err
 	}

@@ -205,16 +205,6 @@ type missingError struct{ what string }
 
 func (e *missingError) Error() string { return e.what + " is not installed" }
 
-// freePort returns a port that was free a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 // until waits for a condition.
 func until(ctx context.Context, patience time.Duration, what string, condition func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

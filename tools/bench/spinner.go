@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/evidence"
+	"github.com/whyspin/whyspin/internal/freeport"
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -85,7 +86,7 @@ func (b *bench) startSpinner(workers int) (s *spinner, err error) {
 	}
 	var ports [2]int
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = freeport.Get(); err != nil {
 			return s, err
 		}
 	}

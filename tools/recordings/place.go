@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/whyspin/whyspin/internal/freeport"
 )
 
 // patience bounds every wait for a condition.
@@ -93,13 +95,8 @@ func (p *place) write(name, text string) (string, error) {
 
 // freePort returns a port that was free a moment ago.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	port, err := freeport.Get()
+	return strconv.Itoa(port), err
 }
 
 // find waits for a line with a number that a pattern captures, and lets the rest be printed for nobody.

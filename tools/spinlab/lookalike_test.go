@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/whyspin/whyspin/internal/freeport"
 )
 
 // The tests of this file start programs that only look like spinning, and require that nothing is said
@@ -138,12 +141,11 @@ func loaded(t *testing.T, pid int) {
 // freePort returns a port of loopback that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
-	fd, port, err := reserve()
+	port, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(fd)
-	return port
+	return strconv.Itoa(port)
 }
 
 // shortDirectory makes a directory whose name leaves room for that of a socket (108 bytes in all).
