@@ -28,7 +28,6 @@ deps: ## install what the tests need (Debian packages, Go modules)
 test: deps build ## the one test command: unit, scenario, simulation, race, real sockets, golden reports
 	$(GO) vet ./...
 	$(GO) test -count=1 -p 1 ./... # -count=1: some run what they build; -p 1: they watch real programs
-	@$(GO) test -run Mutants -v ./internal/recording | grep ' mutants of '
 	@$(GO) test -count=1 -v -run TestMutants ./internal/recording | grep 'mutants of' # the count, which "ok" hides
 	$(MAKE) --no-print-directory race
 	$(MAKE) --no-print-directory sim

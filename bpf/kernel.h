@@ -382,6 +382,9 @@ enum {
 	EINPROGRESS_ = 115,
 };
 
+/* What the kernel leaves as the number of rt_sigreturn, with the registers of before the signal. */
+#define NO_CALL (~0ULL)
+
 /*
  * True exactly when the result says that the call will be made again: ERESTARTSYS to ERESTARTNOHAND
  * and ERESTART_RESTARTBLOCK of include/linux/errno.h, which user space never sees.

@@ -359,6 +359,8 @@ static __always_inline void count_thread(struct thread *thread, const struct cal
  */
 static __always_inline void count_exit(struct task_struct *task, const struct call *call)
 {
+	/* The kernel has overwritten the number: rt_sigreturn, the end of a handler, asks for nothing. */
+	const bool handler_end = call->nr == NO_CALL;
 	enum sleep sleep = SLEEP_UNKNOWN;
 	struct thread *thread;
 	u64 switches;
@@ -373,7 +375,7 @@ static __always_inline void count_exit(struct task_struct *task, const struct ca
 		add64(&globals.losses.compat_calls, 1);
 		return;
 	}
-	if (call->blind)
+	if (call->blind && !handler_end)
 		add64(&globals.losses.blind_calls, 1);
 	thread = thread_of(task, &slot);
 	if (!thread)
@@ -382,7 +384,7 @@ static __always_inline void count_exit(struct task_struct *task, const struct ca
 	if (thread->switches)
 		sleep = thread->switches == switches ? SLEEP_NO : SLEEP_YES;
 	thread->switches = switches;
-	if (is_restart(call->result))
+	if (is_restart(call->result) || handler_end)
 		return;
 	if (call->blind) {
 		if (call->nr != NR_epoll_wait && call->nr != NR_epoll_pwait &&

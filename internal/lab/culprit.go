@@ -14,15 +14,16 @@ type culprit struct {
 	connections []string
 	// listener is the address of the guilty listener, destination that of attempts to connect.
 	listener, destination string
-	// function is in the stacks of the guilty thread.
-	function string
+	// functions are in the stacks of the guilty thread, one at least in each.
+	functions []string
 	// gone is true exactly when the guilty descriptor is closed, so that nothing but its number can be named.
 	gone bool
 }
 
 // nobody reports whether there is no stream, descriptor or address to blame.
 func (c *culprit) nobody() bool {
-	return len(c.connections) == 0 && c.listener == "" && c.destination == "" && c.function == "" && !c.gone
+	return len(c.connections) == 0 && c.listener == "" && c.destination == "" &&
+		len(c.functions) == 0 && !c.gone
 }
 
 // blames returns an error unless the finding names the culprit.
@@ -35,7 +36,7 @@ func (c *culprit) blames(f *correlate.Finding) error {
 		return nil
 	case c.destination != "" && f.Destination == c.destination,
 		c.listener != "" && f.Listener != nil && f.Listener.Address == c.listener,
-		c.function != "" && c.runs(f),
+		c.runs(f),
 		c.gone && f.FD != nil && f.FD.Remote == "":
 		return nil
 	}
@@ -47,11 +48,13 @@ func (c *culprit) blames(f *correlate.Finding) error {
 	return fmt.Errorf("it blames %s, should be %s", accused(f), c)
 }
 
-// runs reports whether the guilty function is in the stacks of the finding.
+// runs reports whether a guilty function is in the stacks of the finding.
 func (c *culprit) runs(f *correlate.Finding) bool {
 	return slices.ContainsFunc(f.Functions, func(v correlate.Function) bool {
 		return slices.ContainsFunc(append([]string{v.Name}, v.Callers...), func(name string) bool {
-			return strings.Contains(name, c.function)
+			return slices.ContainsFunc(c.functions, func(guilty string) bool {
+				return strings.Contains(name, guilty)
+			})
 		})
 	})
 }
@@ -102,7 +105,8 @@ func (c *culprit) String() string {
 		parts = append(parts, "the connection of "+strings.Join(c.connections, " or "))
 	}
 	for _, part := range []struct{ what, name string }{
-		{"the listener ", c.listener}, {"the destination ", c.destination}, {"the function ", c.function},
+		{"the listener ", c.listener}, {"the destination ", c.destination},
+		{"the function ", strings.Join(c.functions, " or ")},
 	} {
 		if part.name != "" {
 			parts = append(parts, part.what+part.name)
