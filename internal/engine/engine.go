@@ -39,6 +39,8 @@ type Options struct {
 	Alert func(message string)
 	// Seed makes the choice of faulty streams repeatable.
 	Seed uint64
+	// FlightMoments is how many moments a worker's flight recorder keeps, 0 for what production needs.
+	FlightMoments int
 	// Audit makes every worker check the rules of its streams after each wakeup and call it with what is
 	// wrong. For tests and simulation; nil in production, where only rule 2 is watched and counted.
 	Audit func(id string, wrong error)

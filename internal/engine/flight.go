@@ -36,8 +36,12 @@ type moment struct {
 	idle        bool         // they neither consumed their cause nor brought progress
 }
 
-func newFlightRecorder() flightRecorder {
-	return flightRecorder{ring: make([]moment, flightMoments), next: 1}
+// newFlightRecorder returns a recorder of that many moments, of flightMoments for 0.
+func newFlightRecorder(moments int) flightRecorder {
+	if moments == 0 {
+		moments = flightMoments
+	}
+	return flightRecorder{ring: make([]moment, moments), next: 1}
 }
 
 // at returns the moment of that number, nil when it is none or has been overwritten.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
@@ -151,7 +152,10 @@ func (v *EndView) registered(d *descriptor, calls uint32) {
 // microseconds, two system calls among them, so the lock is held for half a millisecond.
 const streamsPerLock = 256
 
-// Visit calls f with a copy of every stream, in chunks and without holding a lock, until f returns false.
+// viewBatches are the places for the copies of one chunk of streams, each some hundred kilobytes.
+var viewBatches = sync.Pool{New: func() any { return new([]StreamView) }}
+
+// Visit calls f with a copy of every stream, which is f's until it returns, in chunks and without holding a lock, until f returns false.
 // Streams that begin or end meanwhile may or may not be among them. It returns the workers that did not
 // give their lock.
 func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
@@ -161,7 +165,12 @@ func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
 // visit is Visit with the way to copy a stream, which is called with the worker's lock held.
 func (e *Engine) visit(view func(*worker, *conn, ktime.Time) StreamView, f func(*StreamView) bool) (
 	stuck []Stuck) {
-	var batch []StreamView
+	kept := viewBatches.Get().(*[]StreamView)
+	batch := *kept
+	defer func() {
+		*kept = batch
+		viewBatches.Put(kept)
+	}()
 	for _, w := range e.workers {
 		for next := 0; next >= 0; {
 			batch = batch[:0]

@@ -114,7 +114,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 		engine: e, kernel: e.kernel, index: index, set: set, waker: -1, timeout: -1,
 		buffers:   newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
 		random:    rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
-		flight:    newFlightRecorder(),
+		flight:    newFlightRecorder(e.options.FlightMoments),
 		listeners: make([]listenerAccount, len(e.listeners)), strays: map[uint64]*account{},
 	}
 	if w.waker, err = e.kernel.NewWaker(); err != nil {

@@ -151,6 +151,9 @@ func (r *run) tell(format string, args ...any) {
 	}
 }
 
+// flightMoments is enough for a simulation, which reads no history and makes thousands of engines.
+const flightMoments = 64
+
 // start makes the engine and its workers.
 func (r *run) start(s *Scenario) error {
 	c := configure(s)
@@ -169,7 +172,7 @@ func (r *run) start(s *Scenario) error {
 		Resolve: func(v *config.Server) (sys.Address, error) {
 			return s.serverAddress(v.ID - 1), nil
 		},
-		Log: r.record,
+		Log: r.record, FlightMoments: flightMoments,
 		Cover: func(s *stream.Stream, now ktime.Time) {
 			for _, met := range s.Situations(now) {
 				r.result.Met[met]++
