@@ -91,56 +91,6 @@ func startEcho(t *testing.T) string {
 	return portOf(t, l.Addr().String())
 }
 
-func TestSwaksDelivers100Mails(t *testing.T) {
-	s := startSite(t)
-	swaks := need(t, "swaks")
-	const mails, senders = 100, 4
-	var running sync.WaitGroup
-	for sender := range senders {
-		running.Go(func() {
-			for i := range mails / senders {
-				o, err := exec.Command(swaks, "--server", "127.0.0.1", "--port", s.smtp, "--from",
-					"a@client.example",
-					"--to", "b@mx.example", "--h-Subject", fmt.Sprintf("mail %d of sender %d", i, sender),
-					"--timeout",
-					"30").CombinedOutput()
-				if err != nil {
-					t.Errorf("swaks: %v:\n%s", err, o)
-				}
-			}
-		})
-	}
-	running.Wait()
-	if n := s.mail.Mails(); n != mails {
-		t.Errorf("%d mails arrived, should be %d", n, mails)
-	}
-	s.stop(t)
-	// Each session is one line of the access log, ended without an error.
-	ended := 0
-	for line := range strings.SplitSeq(s.said(), "\n") {
-		if strings.Contains(line, " smtp smtp/mx") && strings.Contains(line, " -- ") {
-			ended++
-		}
-	}
-	if ended != mails {
-		t.Errorf("%d sessions were logged as ended without an error, should be %d", ended, mails)
-	}
-}
-
-func TestRedisBenchmarkRunsWithoutAnError(t *testing.T) {
-	s := startSite(t)
-	requests := "200000"
-	if testing.Short() {
-		requests = "20000"
-	}
-	o := execute(t, need(t, "redis-benchmark"), "-p", s.redis, "-P", "16", "-n", requests, "-t",
-		"set,get,lrange_100",
-		"-q")
-	if o.code != 0 || strings.Contains(o.out, "rror") || !strings.Contains(o.out, "GET: ") {
-		t.Errorf("redis-benchmark exits with %d and says:\n%s%s", o.code, o.out, o.errors)
-	}
-}
-
 // TestAGigabyteInEachDirection sends 1 GB up and the same back down through one stream.
 func TestAGigabyteInEachDirection(t *testing.T) {
 	size := int64(1_000_000_000)

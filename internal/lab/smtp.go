@@ -33,9 +33,12 @@ type MailServer struct {
 	done  bool
 }
 
-// StartMailServer starts a server on a free port. The caller closes it.
-func StartMailServer() (*MailServer, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// StartMailServer starts a server on a free port of 127.0.0.1. The caller closes it.
+func StartMailServer() (*MailServer, error) { return StartMailServerAt("127.0.0.1:0") }
+
+// StartMailServerAt starts a server on an address; port 0 is a free one. The caller closes it.
+func StartMailServerAt(address string) (*MailServer, error) {
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("starting the mail server: %w", err)
 	}
