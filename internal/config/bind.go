@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // proxyBind reads "bind ADDRESS[,ADDRESS...] [options]". Every address and every port of a range becomes a
 // Bind.
@@ -14,7 +17,8 @@ func (p *parser) proxyBind(d *draft, s *statement) {
 	if !ok {
 		return
 	}
-	common, set := options.readBind()
+	errors := p.report.counts[Error]
+	common, set, secure := options.readBind()
 	addresses := make([]Address, len(binds))
 	for i, b := range binds {
 		addresses[i] = b.Address
@@ -23,12 +27,37 @@ func (p *parser) proxyBind(d *draft, s *statement) {
 	if common.V6Only != common.V4V6 {
 		options.checkV6(addresses)
 	}
+	var tls *BindTLS
+	if p.report.counts[Error] == errors {
+		tls = p.bindTLS(s, secure)
+	}
 	id := d.bindID(s, set.id, len(binds))
 	for _, b := range binds {
 		b.Name, b.ID, b.Unix = set.name, id, set.unix
 		b.MaxConn, b.Backlog, b.V6Only, b.V4V6 = common.MaxConn, common.Backlog, common.V6Only, common.V4V6
+		b.TLS = tls
 	}
 	d.Binds = append(d.Binds, binds...)
+}
+
+// tlsOfBind is what the line says about TLS while it is read.
+type tlsOfBind struct {
+	options tlsOptions
+	bind    BindTLS
+}
+
+// bindTLS returns how the listeners of the line speak TLS, nil when they do not.
+func (p *parser) bindTLS(s *statement, of *tlsOfBind) *BindTLS {
+	if !of.options.ssl {
+		if of.options.first != "" {
+			s.warnf(`"bind": %q has no effect without "ssl": what is sent is not encrypted`, of.options.first)
+		}
+		return nil
+	}
+	b := &of.bind
+	b.Position = s.Position
+	p.tls = append(p.tls, pendingTLS{statement: *s, label: "bind", options: of.options, bind: b})
+	return b
 }
 
 // bindID takes an explicit id for a line with n addresses. It returns 0 when there is none, or it cannot be
@@ -92,11 +121,13 @@ func (p *parser) roomForListener(s *statement) bool {
 }
 
 // bindOptions are the options of bind lines for messages.
-var bindOptions = append(sortedKeys(socketOptions), "maxconn", "backlog", "v6only", "v4v6")
+var bindOptions = slices.Concat(sortedKeys(socketOptions), []string{"maxconn", "backlog", "v6only", "v4v6"},
+	tlsBindOnly, tlsCommon)
 
 // readBind reads the options. The Bind it returns holds those that are not a socket's.
-func (p *parameters) readBind() (Bind, socket) {
+func (p *parameters) readBind() (Bind, socket, *tlsOfBind) {
 	var b Bind
+	secure := &tlsOfBind{}
 	set := newSocket()
 	for name, ok := p.next(); ok; name, ok = p.next() {
 		switch {
@@ -110,6 +141,7 @@ func (p *parameters) readBind() (Bind, socket) {
 			b.V6Only = true
 		case name == "v4v6":
 			b.V4V6 = true
+		case p.readBindTLS(name, &secure.options, &secure.bind):
 		default:
 			p.other(name, unsupportedBind, bindOptions)
 		}
@@ -118,5 +150,5 @@ func (p *parameters) readBind() (Bind, socket) {
 	if b.V6Only && b.V4V6 {
 		p.errorf(`"bind": "v6only" and "v4v6" contradict each other: use one of them`)
 	}
-	return b, set
+	return b, set, secure
 }

@@ -12,6 +12,7 @@ func (p *parser) check() {
 	p.resolveBackends()
 	p.assignIDs()
 	p.checkListeners()
+	p.checkTLS()
 	for _, d := range p.proxies {
 		if !d.Disabled && !d.doubtful {
 			p.checkFrontend(d)

@@ -189,6 +189,7 @@ type Global struct {
 	// MaxAccept is tune.maxaccept, the connections a worker accepts in a row from one listener; default 4 as
 	// in HAProxy 2.6 for several threads, -1 means no limit.
 	MaxAccept int
+	TLS       GlobalTLS
 
 	// Whyspin holds the keywords that HAProxy does not have.
 	Whyspin Whyspin
@@ -321,6 +322,8 @@ type Timeouts struct {
 	Tunnel    time.Duration
 	ClientFin time.Duration
 	ServerFin time.Duration
+	// ClientHS is how long the TLS handshake with a client may take; not set means Client.
+	ClientHS time.Duration
 	// Queue is how long a stream waits for a slot; not set means Connect, as in HAProxy.
 	Queue time.Duration
 }
@@ -392,6 +395,8 @@ type Bind struct {
 	// error.
 	V6Only, V4V6 bool
 	Unix         UnixAttributes
+	// TLS is nil for a listener without ("ssl").
+	TLS *BindTLS
 }
 
 // Server is one server of a backend.
@@ -406,4 +411,6 @@ type Server struct {
 	MaxConn  int
 	Backup   bool
 	Disabled bool
+	// TLS is nil for a server that is spoken to without ("ssl").
+	TLS *ServerTLS
 }

@@ -34,10 +34,34 @@ func describe(c *Config) string {
 		}
 		for _, l := range p.Binds {
 			fmt.Fprintf(&b, "  bind%s\n", differing(reflect.ValueOf(*l), reflect.ValueOf(Bind{})))
+			if l.TLS != nil {
+				fmt.Fprintf(&b, "    tls%s%s\n", describeTLS(&l.TLS.TLS),
+					differing(reflect.ValueOf(*l.TLS), reflect.ValueOf(BindTLS{})))
+				fmt.Fprintf(&b, "    crt %q crt-list %q\n", l.TLS.Certificates, l.TLS.Lists)
+			}
 		}
 		for _, s := range p.Servers {
 			fmt.Fprintf(&b, "  server%s\n", differing(reflect.ValueOf(*s), reflect.ValueOf(Server{})))
+			if s.TLS != nil {
+				fmt.Fprintf(&b, "    tls%s%s\n", describeTLS(&s.TLS.TLS),
+					differing(reflect.ValueOf(*s.TLS), reflect.ValueOf(ServerTLS{})))
+			}
 		}
+	}
+	return b.String()
+}
+
+// describeTLS prints the lists among the settings, which differing leaves out.
+func describeTLS(t *TLS) string {
+	var b strings.Builder
+	if t.CipherSuites != nil {
+		fmt.Fprintf(&b, " CipherSuites=%04x", t.CipherSuites)
+	}
+	if t.Curves != nil {
+		fmt.Fprintf(&b, " Curves=%d", t.Curves)
+	}
+	if t.ALPN != nil {
+		fmt.Fprintf(&b, " ALPN=%q", t.ALPN)
 	}
 	return b.String()
 }
@@ -69,7 +93,7 @@ func differing(v, plain reflect.Value) string {
 			b.WriteString(differing(reflect.ValueOf(value), reflect.ValueOf(unset)))
 		case string:
 			fmt.Fprintf(&b, " %s=%q", name, value)
-		case Whyspin, Timeouts:
+		case Whyspin, Timeouts, TLS, GlobalTLS, ExtraFiles, SNI:
 			b.WriteString(differing(field, plain.Field(i)))
 		default:
 			fmt.Fprintf(&b, " %s=%v", name, value)

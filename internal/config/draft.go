@@ -60,7 +60,7 @@ type draft struct {
 	// comes before it.
 	defaultBackend, switched reference
 	// template is what default-server lines have set.
-	template Server
+	template serverTemplate
 	// set holds the settings that this section has made, by keyword, for messages about those made twice.
 	set                map[string]Position
 	serverNames        map[string]Position
@@ -80,7 +80,7 @@ func newDefaults() *draft {
 	return &draft{
 		Proxy:    Proxy{Retries: defaultRetries},
 		kind:     sectionDefaults,
-		template: Server{Weight: defaultWeight},
+		template: serverTemplate{Server: Server{Weight: defaultWeight}},
 	}
 }
 
@@ -104,7 +104,7 @@ func (d *draft) finish() {
 		d.MaxConn, d.Backlog, d.Binds = 0, 0, nil
 		d.DontLogNull, d.DontLogNormal, d.LogAsap, d.TCPLog = false, false, false, false
 		d.ClientKeepAlive = false
-		d.Timeouts.Client, d.Timeouts.ClientFin = 0, 0
+		d.Timeouts.Client, d.Timeouts.ClientFin, d.Timeouts.ClientHS = 0, 0, 0
 	}
 	if !d.IsBackend {
 		d.Retries, d.Redispatch, d.FullConn, d.Servers = 0, 0, 0, nil

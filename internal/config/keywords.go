@@ -58,32 +58,27 @@ var ignoredGlobal = setOf(`
 	thread-groups`, `
 	tune.buffers.limit tune.buffers.reserve tune.comp.maxlevel tune.fail-alloc tune.fd.edge-triggered
 	tune.h2.header-table-size tune.h2.initial-window-size tune.h2.max-concurrent-streams
-	tune.h2.max-frame-size tune.http.cookielen tune.http.logurilen tune.http.maxhdr tune.idle-pool.shared
-	tune.idletimer tune.listener.multi-queue tune.lua.forced-yield tune.lua.maxmem
-	tune.lua.service-timeout tune.lua.session-timeout tune.lua.task-timeout tune.maxpollevents
-	tune.maxrewrite tune.pattern.cache-size tune.peers.max-updates-at-once tune.pipesize
-	tune.pool-high-fd-ratio tune.pool-low-fd-ratio tune.quic.frontend.conn-tx-buffers.limit
-	tune.quic.frontend.max-idle-timeout tune.quic.frontend.max-streams-bidi tune.quic.retry-threshold
-	tune.rcvbuf.client tune.rcvbuf.server tune.recv_enough tune.runqueue-depth tune.sched.low-latency
-	tune.sndbuf.client tune.sndbuf.server tune.ssl.cachesize tune.ssl.capture-buffer-size
-	tune.ssl.capture-cipherlist-size tune.ssl.default-dh-param tune.ssl.force-private-cache
-	tune.ssl.hard-maxrecord tune.ssl.keylog tune.ssl.lifetime tune.ssl.maxrecord
-	tune.ssl.ssl-ctx-cache-size tune.vars.check-max-size tune.vars.global-max-size
-	tune.vars.proc-max-size tune.vars.reqres-max-size tune.vars.sess-max-size tune.vars.txn-max-size
-	tune.zlib.memlevel tune.zlib.windowsize`)
+	tune.h2.max-frame-size tune.http.cookielen tune.http.logurilen tune.http.maxhdr
+	tune.idle-pool.shared tune.idletimer tune.listener.multi-queue tune.lua.forced-yield
+	tune.lua.maxmem tune.lua.service-timeout tune.lua.session-timeout tune.lua.task-timeout
+	tune.maxpollevents tune.maxrewrite tune.pattern.cache-size tune.peers.max-updates-at-once
+	tune.pipesize tune.pool-high-fd-ratio tune.pool-low-fd-ratio
+	tune.quic.frontend.conn-tx-buffers.limit tune.quic.frontend.max-idle-timeout
+	tune.quic.frontend.max-streams-bidi tune.quic.retry-threshold tune.rcvbuf.client tune.rcvbuf.server
+	tune.recv_enough tune.runqueue-depth tune.sched.low-latency tune.sndbuf.client tune.sndbuf.server
+	tune.ssl.capture-buffer-size tune.ssl.capture-cipherlist-size tune.ssl.force-private-cache
+	tune.ssl.hard-maxrecord tune.ssl.keylog tune.ssl.ssl-ctx-cache-size tune.vars.check-max-size
+	tune.vars.global-max-size tune.vars.proc-max-size tune.vars.reqres-max-size tune.vars.sess-max-size
+	tune.vars.txn-max-size tune.zlib.memlevel tune.zlib.windowsize`)
 
 // unsupportedGlobal are keywords whose absence a user would notice.
 var unsupportedGlobal = setOf(`
 	51degrees-cache-size 51degrees-data-file 51degrees-property-name-list 51degrees-property-separator
-	busy-polling ca-base cluster-secret cpu-map crt-base default-path deviceatlas-json-file
-	deviceatlas-log-level deviceatlas-properties-cookie deviceatlas-separator fd-hard-limit grace
-	h1-case-adjust h1-case-adjust-file issuers-chain-path lua-load lua-load-per-thread lua-prepend-path
-	master-worker maxconnrate maxsessrate maxsslconn maxsslrate server-state-base server-state-file
-	set-dumpable set-var set-var-fmt ssl-default-bind-ciphers ssl-default-bind-ciphersuites
-	ssl-default-bind-curves ssl-default-bind-options ssl-default-server-ciphers
-	ssl-default-server-ciphersuites ssl-default-server-options ssl-dh-param-file ssl-engine
-	ssl-load-extra-del-ext ssl-load-extra-files ssl-mode-async ssl-propquery ssl-provider
-	ssl-provider-path ssl-server-verify ssl-skip-self-issued-ca unix-bind wurfl-cache-size
+	busy-polling cluster-secret cpu-map default-path deviceatlas-json-file deviceatlas-log-level
+	deviceatlas-properties-cookie deviceatlas-separator fd-hard-limit grace h1-case-adjust
+	h1-case-adjust-file issuers-chain-path lua-load lua-load-per-thread lua-prepend-path master-worker
+	maxconnrate maxsessrate server-state-base server-state-file set-dumpable set-var set-var-fmt
+	ssl-engine ssl-mode-async ssl-propquery ssl-provider ssl-provider-path unix-bind wurfl-cache-size
 	wurfl-data-file wurfl-information-list wurfl-information-list-separator wurfl-patch-file`)
 
 // negatableGlobal are the keywords that HAProxy takes after "no". Without them whyspin behaves as they ask
@@ -137,33 +132,30 @@ var notNegatableOptions = setOf(`external-check forwardfor http-restrict-req-hdr
 
 // unsupportedBind are the other options of bind and "stats socket" lines.
 var unsupportedBind = arities(`
-	accept-netscaler-cip+1 accept-proxy allow-0rtt alpn+1 ca-file+1 ca-ignore-err+1 ca-sign-file+1
-	ca-sign-pass+1 ca-verify-file+1 ciphers+1 ciphersuites+1 crl-file+1 crt+1 crt-ignore-err+1 crt-list+1
-	curves+1 defer-accept ecdhe+1 expose-fd+1 force-sslv3 force-tlsv10 force-tlsv11 force-tlsv12
-	force-tlsv13 generate-certificates interface+1 level+1 mss+1 namespace+1 nice+1 no-ca-names no-sslv3
-	no-tls-tickets no-tlsv10 no-tlsv11 no-tlsv12 no-tlsv13 npn+1 prefer-client-ciphers process+1 proto+1
-	severity-output+1 shards+1 ssl ssl-max-ver+1 ssl-min-ver+1 strict-sni tcp-ut+1 tfo thread+1
-	tls-ticket-keys+1 transparent verify+1`)
+	accept-netscaler-cip+1 accept-proxy ca-ignore-err+1 ca-sign-file+1 ca-sign-pass+1 ca-verify-file+1
+	crt-ignore-err+1 defer-accept expose-fd+1 generate-certificates interface+1 level+1 mss+1
+	namespace+1 nice+1 process+1 proto+1 severity-output+1 shards+1 tcp-ut+1 tfo thread+1 transparent`)
 
 // unsupportedStats are those of "stats socket" lines: some options of bind make no sense there yet.
-var unsupportedStats = merge(unsupportedBind, arities("backlog+1 maxconn+1 v4v6 v6only"))
+var unsupportedStats = merge(unsupportedBind, arities(`
+	allow-0rtt alpn+1 backlog+1 ca-file+1 ciphers+1 ciphersuites+1 crl-file+1 crt+1 crt-list+1 curves+1
+	ecdhe+1 force-sslv3 force-tlsv10 force-tlsv11 force-tlsv12 force-tlsv13 maxconn+1 no-ca-names no-sslv3
+	no-tls-tickets no-tlsv10 no-tlsv11 no-tlsv12 no-tlsv13 npn+1 prefer-client-ciphers ssl ssl-max-ver+1
+	ssl-min-ver+1 strict-sni tls-ticket-keys+1 v4v6 v6only verify+1`))
 
 // unsupportedServer are the other options of server and default-server lines.
 var unsupportedServer = arities(`
-	addr+1 agent-addr+1 agent-check agent-inter+1 agent-port+1 agent-send+1 allow-0rtt alpn+1 ca-file+1
-	check check-alpn+1 check-proto+1 check-send-proxy check-sni+1 check-ssl check-via-socks4 ciphers+1
-	ciphersuites+1 cookie+1 crl-file+1 crt+1 downinter+1 error-limit+1 fall+1 fastinter+1 force-sslv3
-	force-tlsv10 force-tlsv11 force-tlsv12 force-tlsv13 init-addr+1 inter+1 log-proto+1 max-reuse+1
-	maxqueue+1 minconn+1 namespace+1 no-ssl-reuse no-sslv3 no-tls-tickets no-tlsv10 no-tlsv11 no-tlsv12
-	no-tlsv13 non-stick npn+1 observe+1 on-error+1 on-marked-down+1 on-marked-up+1 pool-low-conn+1
-	pool-max-conn+1 pool-purge-delay+1 port+1 proto+1 proxy-v2-options+1 redir+1 resolve-net+1
-	resolve-opts+1 resolve-prefer+1 resolvers+1 rise+1 send-proxy send-proxy-v2 send-proxy-v2-ssl
-	send-proxy-v2-ssl-cn shard+1 slowstart+1 sni+1 socks4+1 source+* ssl ssl-max-ver+1 ssl-min-ver+1
-	ssl-reuse stick tcp-ut+1 tfo tls-tickets track+1 usesrc+1 verify+1 verifyhost+1 ws+1`)
+	addr+1 agent-addr+1 agent-check agent-inter+1 agent-port+1 agent-send+1 check check-proto+1
+	check-send-proxy check-via-socks4 cookie+1 downinter+1 error-limit+1 fall+1 fastinter+1 init-addr+1
+	inter+1 log-proto+1 max-reuse+1 maxqueue+1 minconn+1 namespace+1 non-stick observe+1 on-error+1
+	on-marked-down+1 on-marked-up+1 pool-low-conn+1 pool-max-conn+1 pool-purge-delay+1 port+1 proto+1
+	proxy-v2-options+1 redir+1 resolve-net+1 resolve-opts+1 resolve-prefer+1 resolvers+1 rise+1
+	send-proxy send-proxy-v2 send-proxy-v2-ssl send-proxy-v2-ssl-cn shard+1 slowstart+1 socks4+1
+	source+* stick tcp-ut+1 tfo track+1 usesrc+1 ws+1`)
 
 // idleServer are options that ask a server not to do what no server of whyspin does.
-var idleServer = setOf(`no-agent-check no-check no-check-send-proxy no-check-ssl no-send-proxy
-	no-send-proxy-v2 no-send-proxy-v2-ssl no-send-proxy-v2-ssl-cn no-ssl no-tfo`)
+var idleServer = setOf(`no-agent-check no-check no-check-send-proxy no-send-proxy
+	no-send-proxy-v2 no-send-proxy-v2-ssl no-send-proxy-v2-ssl-cn no-tfo`)
 
 // algorithms are the other words after "balance", without their arguments in parentheses.
 var algorithms = setOf(`first hash hdr leastconn random rdp-cookie source static-rr uri url_param`)

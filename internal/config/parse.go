@@ -98,6 +98,10 @@ type parser struct {
 	idle bool
 	// sections, listeners and servers count towards their limits.
 	sections, listeners, servers int
+
+	// tls are the lines that speak TLS, the others what section global says for all of them.
+	tls                          []pendingTLS
+	bindDefaults, serverDefaults tlsDefaults
 }
 
 func newParser(opts Options) *parser {
@@ -110,6 +114,10 @@ func newParser(opts Options) *parser {
 			UID: -1, GID: -1,
 			StatsTimeout: defaultStatsTimeout, StatsMaxConn: defaultStatsMaxConn,
 			LogTag: "whyspin", BufferSize: defaultBufferSize, MaxAccept: defaultMaxAccept,
+			TLS: GlobalTLS{
+				CacheSize: defaultTLSCacheSize, Lifetime: defaultTLSLifetime,
+				Extra: ExtraFiles{Bundle: true, SCTL: true, OCSP: true, Issuer: true, Key: true},
+			},
 		}},
 		builtin: builtin, latest: builtin, defaults: map[string][]*draft{},
 		frontends: map[string]*draft{}, backends: map[string]*draft{}, lost: map[string]bool{},

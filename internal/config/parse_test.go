@@ -31,7 +31,7 @@ func TestTenMistakesTenMessages(t *testing.T) {
 		`mistakes.cfg:6: "log": unknown facility "local9", known ones are kern, user, mail, daemon, auth, ` +
 			`syslog, lpr, news, uucp, cron, auth2, ftp, ntp, audit, alert, cron2 and local0 to local7`,
 		`mistakes.cfg:11: "timeout client": unexpected word "minute"`,
-		`mistakes.cfg:15: "bind": options "ssl" and "crt" are not supported in this version`,
+		`mistakes.cfg:15: "bind": options "tfo" and "transparent" are not supported in this version`,
 		`mistakes.cfg:16: unclosed quote " in column 17`,
 		`mistakes.cfg:17: "default_backend": no backend has the name "mailers"; did you mean "mailer"?`,
 		`mistakes.cfg:20: "server ... weight": "300" is not between 0 and 256`,

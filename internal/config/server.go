@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // proxyServer reads "server NAME ADDRESS [options]".
 func (p *parser) proxyServer(d *draft, s *statement) {
 	name, ok := s.argument("server", 1, "a name and an address")
@@ -21,6 +23,7 @@ func (p *parser) proxyServer(d *draft, s *statement) {
 	}
 	server := d.template
 	server.Position, server.Name, server.Address = s.Position, name, a
+	errors := p.report.counts[Error]
 	options := &parameters{statement: s, label: "server", at: 3}
 	options.readServer(&server)
 	if first, taken := d.serverNames[name]; taken {
@@ -41,7 +44,14 @@ func (p *parser) proxyServer(d *draft, s *statement) {
 		return
 	}
 	p.servers++
-	d.Servers = append(d.Servers, &server)
+	if server.options.ssl && p.report.counts[Error] == errors {
+		t := server.tls
+		t.Position = s.Position
+		server.TLS = &t
+		p.tls = append(p.tls, pendingTLS{statement: *s, label: "server", options: server.options, server: &t,
+			owner: name})
+	}
+	d.Servers = append(d.Servers, &server.Server)
 }
 
 // proxyDefaultServer reads "default-server [options]": the settings of the server lines that follow.
@@ -55,10 +65,12 @@ func (p *parser) proxyDefaultServer(d *draft, s *statement) {
 }
 
 // serverOptions are the options of server and default-server lines for messages.
-var serverOptions = []string{"weight", "maxconn", "backup", "no-backup", "disabled", "enabled", "id"}
+var serverOptions = slices.Concat(
+	[]string{"weight", "maxconn", "backup", "no-backup", "disabled", "enabled", "id"},
+	tlsServerOnly, tlsCommon)
 
 // readServer reads the options of a server into to.
-func (p *parameters) readServer(to *Server) {
+func (p *parameters) readServer(to *serverTemplate) {
 	for name, ok := p.next(); ok; name, ok = p.next() {
 		switch name {
 		case "weight":
@@ -76,7 +88,7 @@ func (p *parameters) readServer(to *Server) {
 		case "enabled":
 			to.Disabled = false
 		default:
-			if !idleServer[name] {
+			if !idleServer[name] && !p.readServerTLS(name, to) {
 				p.other(name, unsupportedServer, serverOptions)
 			}
 		}

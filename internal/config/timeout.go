@@ -13,6 +13,7 @@ var timeouts = map[string]timeout{
 	"check":           {serverSide, nil},
 	"client":          {clientSide, func(t *Timeouts) *time.Duration { return &t.Client }},
 	"client-fin":      {clientSide, func(t *Timeouts) *time.Duration { return &t.ClientFin }},
+	"client-hs":       {clientSide, func(t *Timeouts) *time.Duration { return &t.ClientHS }},
 	"connect":         {serverSide, func(t *Timeouts) *time.Duration { return &t.Connect }},
 	"http-keep-alive": {bothSides, nil},
 	"http-request":    {bothSides, nil},

@@ -91,3 +91,31 @@ func TestAnUnresolvedServerIsDisabledOnRequest(t *testing.T) {
 		t.Errorf("with it: %v, disabled %v, warnings %q", err, s.Disabled, p.Warnings)
 	}
 }
+
+// TestTLSIsRefused: as long as nothing speaks it, nothing that asks for it starts, and no check passes it.
+func TestTLSIsRefused(t *testing.T) {
+	const text = `
+defaults
+    timeout connect 1s
+    timeout client 1m
+    timeout server 1m
+listen a
+    bind 127.0.0.1:1,127.0.0.2:1 ssl crt /no/such/file
+    server s1 192.0.2.1:25 ssl verify none
+`
+	c, err := config.Parse([]config.File{{Name: "x.cfg", Text: []byte(text)}},
+		config.Options{})
+	must(t, err)
+	want := "x.cfg:7: \"bind\": \"ssl\" is not supported yet\n" +
+		"x.cfg:8: server \"s1\": \"ssl\" is not supported yet"
+	if _, err := check(c, Options{}, known); err == nil || err.Error() != want {
+		t.Errorf("a check says %v", err)
+	}
+	p, err := prepare(c, Options{}, known)
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("a start says %v", err)
+	}
+	if p != nil {
+		p.Close()
+	}
+}

@@ -78,6 +78,7 @@ func prepare(c *config.Config, o Options, l lookup) (*Prepared, error) {
 			wrong = append(wrong, err)
 		}
 	}
+	note(refuseTLS(c))
 	note(p.findIdentity())
 	note(p.limitConns())
 	note(p.listen(l))
