@@ -64,9 +64,13 @@ func TestListenersAreClosedAfterTheLastWorkerHasLetGo(t *testing.T) {
 		t.Errorf("the listener is closed while the worker has it in its epoll set: %v", err)
 	}
 	close(k.release)
+	var socket unix.Stat_t
+	if err := unix.Fstat(other, &socket); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "the listener to be closed", func() bool {
-		_, err := unix.FcntlInt(uintptr(listener), unix.F_GETFD, 0)
-		return err == unix.EBADF
+		var now unix.Stat_t // of another file, if the number has been given away again
+		return unix.Fstat(listener, &now) == unix.EBADF || now.Ino != socket.Ino
 	})
 	late, err := net.Dial("tcp", p.address) // it is the other process's now
 	if err != nil {

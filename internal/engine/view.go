@@ -155,9 +155,9 @@ const streamsPerLock = 256
 // viewBatches are the places for the copies of one chunk of streams, each some hundred kilobytes.
 var viewBatches = sync.Pool{New: func() any { return new([]StreamView) }}
 
-// Visit calls f with a copy of every stream, which is f's until it returns, in chunks and without holding a lock, until f returns false.
-// Streams that begin or end meanwhile may or may not be among them. It returns the workers that did not
-// give their lock.
+// Visit calls f with a copy of every stream, which is f's until it returns, in chunks and without holding a
+// lock, until f returns false. Streams that begin or end meanwhile may or may not be among them. It returns
+// the workers that did not give their lock.
 func (e *Engine) Visit(f func(*StreamView) bool) (stuck []Stuck) {
 	return e.visit((*worker).view, f)
 }
