@@ -195,44 +195,38 @@ func databaseProgram(t *testing.T, name string) string {
 	return found[len(found)-1]
 }
 
-// startDatabases makes a private database for each route and runs its server.
-func (x *crossing) startDatabases() {
-	x.t.Helper()
-	initdb, postgres := databaseProgram(x.t, "initdb"), databaseProgram(x.t, "postgres")
-	first := filepath.Join(openDirectory(x.t), "data")
-	run := func(c *exec.Cmd) {
-		x.t.Helper()
-		if o := executeCommand(x.t, c); o.code != 0 {
-			x.t.Fatalf("%v exits with %d and says:\n%s%s", c, o.code, o.out, o.errors)
-		}
-	}
+// startDatabase runs the server of a private database on a port of both addresses.
+func startDatabase(t *testing.T, port string) {
+	t.Helper()
+	initdb, postgres := databaseProgram(t, "initdb"), databaseProgram(t, "postgres")
+	directory := openDirectory(t)
+	data := filepath.Join(directory, "data")
 	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
-	run(asDatabaseUser(x.t, exec.CommandContext(ctx, initdb, "--pgdata", first, "--no-sync", "--auth",
-		"trust", "--username", databaseUser, "--encoding", "UTF8", "--locale", "C"), filepath.Dir(first)))
-	for i, r := range x.routes {
-		data := first
-		if i > 0 {
-			// A copy is made sooner than another one.
-			data = filepath.Join(openDirectory(x.t), "data")
-			run(asDatabaseUser(x.t, exec.CommandContext(ctx, "cp", "-r", "-p", first, data),
-				filepath.Dir(data)))
+	o := executeCommand(t, asDatabaseUser(t, exec.CommandContext(ctx, initdb, "--pgdata", data, "--no-sync",
+		"--auth", "trust", "--username", databaseUser, "--encoding", "UTF8", "--locale", "C"), directory))
+	if o.code != 0 {
+		t.Fatalf("initdb exits with %d and says:\n%s%s", o.code, o.out, o.errors)
+	}
+	server := start(t, asDatabaseUser(t, exec.Command(postgres, "-D", data, "-h", "127.0.0.1,::1", "-p", port,
+		"-k", "", "-c", "fsync=off", "-c", "shared_buffers=16MB"), directory))
+	t.Cleanup(func() {
+		if t.Failed() {
+			server.stop(t)
+			t.Logf("the database says:\n%s", server.said())
 		}
-		start(x.t, asDatabaseUser(x.t, exec.Command(postgres, "-D", data, "-h", r.host, "-p", r.server,
-			"-k", "", "-c", "fsync=off", "-c", "shared_buffers=16MB"), filepath.Dir(data)))
-	}
-	ready := databaseProgram(x.t, "pg_isready")
-	for _, r := range x.routes {
-		eventually(x.t, "the database to take connections", func() bool {
-			return exec.Command(ready, "-q", "-h", r.host, "-p", r.server, "-d", databaseUser).Run() == nil
-		})
-	}
+	})
+	eventually(t, "the database to take connections", func() bool {
+		// Its last line is the server's state.
+		pid, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+		return err == nil && strings.HasSuffix(strings.TrimSpace(string(pid)), "\nready")
+	})
 }
 
 func TestPgbenchRunsWithoutAnError(t *testing.T) {
-	pgbench := databaseProgram(t, "pgbench")
-	x := startCrossing(t)
-	x.startDatabases()
+	pgbench, port := databaseProgram(t, "pgbench"), freePort(t)
+	startDatabase(t, port)
+	x := startCrossing(t, net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port))
 	x.each(func(t *testing.T, r *route) {
 		reach := []string{"-h", r.host, "-p", r.port, "-U", databaseUser}
 		o := execute(t, pgbench, append(reach, "-i", "-q", "-s", "1", databaseUser)...)
