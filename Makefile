@@ -37,10 +37,10 @@ race: ## the race detector on engine, control and everything else with goroutine
 	$(GO) test -race -short ./internal/engine ./internal/control ./internal/accesslog ./internal/diagnose \
 		./internal/process ./internal/sim
 
-sim: ## make sim SEEDS=n [FAULT=name] [SEED=s]: the engine in seeded worlds; exit 1 when a rule is broken
+sim: ## make sim SEEDS=n [FAULT=name] [SEED=s] [SCENARIO=file]: the engine in seeded worlds; exit 1 when a rule is broken
 	@mkdir -p bin
 	@$(GO) build -o bin/sim ./tools/sim
-	@bin/sim -seeds $(SEEDS) $(if $(FAULT),-fault $(FAULT)) $(if $(SEED),-seed $(SEED))
+	@bin/sim -seeds $(SEEDS) $(if $(SCENARIO),-scenario $(SCENARIO)) $(if $(FAULT),-fault $(FAULT)) $(if $(SEED),-seed $(SEED))
 
 test-kernels: ## make test-kernels [UPDATE=1]: the kernel tests under Debian's 6.1 and 6.12 in QEMU, and here
 	@tools/packages $(KERNEL_PACKAGES)

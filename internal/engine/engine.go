@@ -44,9 +44,9 @@ type Options struct {
 	// Audit makes every worker check the rules of its streams after each wakeup and call it with what is
 	// wrong. For tests and simulation; nil in production, where only rule 2 is watched and counted.
 	Audit func(id string, wrong error)
-	// Cover is called with every stream before it is advanced, by its worker. For simulation, which counts
-	// the situations that it reaches; nil in production.
-	Cover func(s *stream.Stream, now ktime.Time)
+	// Observe is called with every stream, and its client's address, before and after it is advanced, by its
+	// worker. For simulation, which holds what streams do against what it did to them; nil in production.
+	Observe func(client sys.Address, s *stream.Stream, advanced bool, now ktime.Time)
 }
 
 // Engine is a running proxy. Its methods may be called from any goroutine.

@@ -40,10 +40,14 @@ func (w *worker) run(c *conn) {
 		if w.gather(c) {
 			untouched = false
 		}
-		if cover := w.engine.options.Cover; cover != nil {
-			cover(&c.stream, now)
+		observe := w.engine.options.Observe
+		if observe != nil {
+			observe(c.client, &c.stream, false, now)
 		}
 		c.want = c.stream.Advance(now)
+		if observe != nil {
+			observe(c.client, &c.stream, true, now)
+		}
 		answered := w.obey(c)
 		if c.want.Has(stream.End) {
 			w.finish(c)

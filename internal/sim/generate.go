@@ -9,7 +9,7 @@ import (
 
 // leastStreams and leastServers are the size below which a schedule leaves too little to chance.
 const (
-	leastStreams = 24
+	leastStreams = 32
 	leastServers = 2
 )
 
@@ -26,12 +26,19 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	s := m.s
 	s.Workers = 1 + m.IntN(2)
 	s.BufferSize = 64 << (2 * m.IntN(4))
-	s.MaxConn = m.oneOf(1000, 1000, 1000, 5)
-	s.ServerMaxConn = m.oneOf(0, 0, 1, 3)
-	s.Retries = m.oneOf(0, 1, 3, 3)
+	s.MaxConn = 1000
+	if m.has(ProxyFull) {
+		s.MaxConn = 5
+	}
+	if m.has(ServerFull) {
+		s.ServerMaxConn = m.oneOf(1, 3)
+	}
+	// With many retries and attempts that fail at once, a stream uses up its share of a turn between two.
+	s.Retries = m.oneOf(0, 1, 3, 3, 3, 12)
 	s.Redispatch = m.oneOf(-1, -1, -1, 0, 1)
 	s.AbortOnClose = m.IntN(4) == 0
 	s.Unix = m.IntN(6) == 0
+	s.NoServers = m.has(NoServers)
 	m.timeouts()
 	m.noise()
 	for range leastServers + m.IntN(2) {
@@ -40,16 +47,55 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	for range leastStreams + m.IntN(16) {
 		s.Clients = append(s.Clients, m.client())
 	}
-	for range m.oneOf(0, 0, 1, 3) {
-		s.Kills = append(s.Kills, Kill{1 + m.IntN(len(s.Clients)), m.delay()})
+	if m.has(TimersTogether) {
+		m.gather()
 	}
-	if m.IntN(8) == 0 {
-		s.Stop = time.Duration(1+m.IntN(400)) * time.Millisecond
-	}
-	if m.IntN(8) == 0 {
-		s.Renew = time.Duration(1+m.IntN(400)) * time.Millisecond
-	}
+	m.orders()
 	return s
+}
+
+// has decides whether the scenario has a hazard.
+func (m maker) has(h Hazard) bool { return m.Float64() < table[h].in }
+
+// orders are what the operator does, and the outages.
+func (m maker) orders() {
+	s := m.s
+	if m.has(ScriptedKill) {
+		for range 1 + m.IntN(3) {
+			n := m.IntN(len(s.Clients))
+			s.Kills = append(s.Kills, Kill{n + 1, s.Clients[n].At + m.delay()})
+		}
+	}
+	if m.has(SoftStop) {
+		s.Stop = m.moment()
+	}
+	if m.has(NewSets) {
+		s.Renew = m.moment()
+	}
+	if m.has(Outages) {
+		for range 1 + m.IntN(3) {
+			o := Outage{1 + m.IntN(len(s.Servers)), m.moment(), 1 + m.delay()}
+			s.Outages = append(s.Outages, o)
+		}
+	}
+}
+
+// moment is some time while clients come and go.
+func (m maker) moment() time.Duration { return time.Duration(1+m.IntN(400)) * time.Millisecond }
+
+// gather makes the clients come at few instants, most of them with nothing to tell them apart.
+func (m maker) gather() {
+	var instants [3]time.Duration
+	for i := range instants {
+		instants[i] = time.Duration(m.IntN(200)) * time.Millisecond
+	}
+	clients := m.s.Clients
+	for i := range clients {
+		clients[i].At = instants[m.IntN(len(instants))]
+		if i > 0 && m.IntN(3) > 0 {
+			clients[i].Steps = clients[i-1].Steps
+		}
+	}
 }
 
 func (m maker) oneOf(choices ...int) int { return choices[m.IntN(len(choices))] }
@@ -73,16 +119,11 @@ func (m maker) timeouts() {
 }
 
 func (m maker) noise() {
-	for _, n := range m.s.Noise.list() {
-		if m.IntN(3) == 0 {
-			*n.value = float64(1+m.IntN(20)) / 100
+	for h := range noises {
+		if m.has(h) {
+			m.s.Noise[h] = table[h].most * float64(1+m.IntN(20)) / 20
 		}
 	}
-	// A descriptor that is missing too often would only ever show the pause.
-	m.s.Noise.NoFile /= 4
-	m.s.Noise.NoPort /= 2
-	m.s.Noise.NoWatch /= 4
-	m.s.Noise.Aborted /= 2
 }
 
 // delay is none, a few microseconds, or about one of the timeouts.
@@ -105,14 +146,27 @@ func (m maker) delay() time.Duration {
 func (m maker) server() ServerScript {
 	v := ServerScript{Delay: m.milliseconds(0, 0, 1, 5)}
 	for range 1 + m.IntN(6) {
-		v.Answers = append(v.Answers, Answer(m.oneOf(0, 0, 0, int(Refuses), int(Silent))))
+		v.Answers = append(v.Answers, m.answer())
 	}
 	if m.IntN(2) == 0 {
 		// The server speaks first, as in SMTP.
 		v.Steps = append(v.Steps, Step{Do: Send, N: 24})
 	}
-	v.Steps = append(v.Steps, m.conversation()...)
+	v.Steps = append(v.Steps, m.conversation(HalfCloseServer)...)
 	return v
+}
+
+func (m maker) answer() Answer {
+	x := m.Float64()
+	for _, a := range [...]struct {
+		hazard Hazard
+		answer Answer
+	}{{Refused, Refuses}, {Never, Silent}, {Slow, Late}} {
+		if x -= table[a.hazard].most; x < 0 {
+			return a.answer
+		}
+	}
+	return Accepts
 }
 
 func (m maker) client() ClientScript {
@@ -123,43 +177,53 @@ func (m maker) client() ClientScript {
 		c.Steps = []Step{{After: m.delay(), Do: goes}}
 		return c
 	}
-	c.Steps = m.conversation()
+	c.Steps = m.conversation(HalfCloseClient)
 	return c
 }
 
-// conversation is some steps of a peer that wants to get something done, and how it ends.
-func (m maker) conversation() []Step {
+// conversation is some steps of a peer that wants to get something done, and how it ends: often with a
+// half-close, the hazard that is given.
+func (m maker) conversation(halfClose Hazard) []Step {
 	var steps []Step
 	add := func(do Verb, n int) { steps = append(steps, Step{m.delay() / 2, do, n}) }
 	for range m.IntN(10) {
-		switch m.IntN(8) {
-		case 0, 1, 2:
-			add(Send, 1+m.IntN(m.oneOf(16, 200, 5000)))
-		case 3:
+		switch x := m.Float64(); {
+		case x < table[UrgentData].most:
 			add(Urgent, 0)
-		case 4:
+		case x < table[UrgentData].most+table[SlowReader].most:
 			add(Pause, 0)
-			add(Resume, 0)
-		case 5:
+			if m.IntN(4) > 0 {
+				add(Resume, 0)
+			}
+		case x < 0.4:
 			add(Await, 1+m.IntN(30))
-		case 6, 7:
+		case x < 0.65:
 			// Several in a row without a pause arrive as one.
 			steps = append(steps, Step{0, Send, 1 + m.IntN(50)})
+		default:
+			add(Send, 1+m.IntN(m.oneOf(16, 200, 5000)))
 		}
 	}
-	switch m.IntN(9) {
-	case 0, 1, 2, 3:
-		add(Fin, 0)
-	case 4:
-		add(Reset, 0)
-	case 5:
-		add(Close, 0)
-	case 6:
+	x := m.Float64()
+	for _, end := range [...]struct {
+		hazard Hazard
+		do     Verb
+	}{{halfClose, Fin}, {ScriptedReset, Reset}, {CloseBoth, Close}} {
+		if x -= table[end.hazard].most; x < 0 {
+			add(end.do, 0)
+			if end.do == Fin && m.IntN(4) == 0 {
+				add(Reset, 0)
+			}
+			return steps
+		}
+	}
+	switch m.IntN(3) {
+	case 0:
 		add(AwaitEnd, 0)
 		add(Fin, 0)
-	case 7:
+	case 1:
 		add(Hold, 0)
-	case 8:
+	case 2:
 		// Answer an end with an end.
 	}
 	return steps

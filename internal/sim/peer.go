@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -28,15 +29,17 @@ type peer struct {
 	endSent  bool // the engine has sent its end, perhaps behind unread bytes
 	scripted bool // all steps are done
 
-	sent      int   // bytes given to the network
-	taken     int   // of these, read by the engine
-	unread    int   // bytes received while paused
-	received  int   // bytes received and read
-	discarded int   // bytes that came after the close
-	from      int   // whose bytes they are: the sender's number, -1 when there are none yet
-	number    int   // of a server's connection among those that were established
-	broke     bool  // has reset the connection itself
-	partner   *peer // the server's end of a client's stream, as far as that was seen
+	transit   []byte           // given to the network and still under way
+	sent      int              // bytes given to the network
+	taken     int              // of these, read by the engine
+	unread    int              // bytes received while paused
+	received  int              // bytes received and read
+	discarded int              // bytes that came after the close
+	from      int              // whose bytes they are: the sender's number, -1 when there are none yet
+	number    int              // of a server's connection among those that were established
+	broke     bool             // has reset the connection itself
+	before    stream.SideState // of a client's stream, the server's side before its last step
+	partner   *peer            // the server's end of a client's stream, as far as that was seen
 }
 
 // firstServer is the first number of a server's connection. The first byte of what it sends is its number;
@@ -67,6 +70,7 @@ func (w *World) newClient(i int) {
 		steps: script.Steps, from: -1,
 	}
 	w.peers = append(w.peers, p)
+	w.client[p.address] = p
 	w.after(script.At, func() {
 		if w.listen.closed {
 			w.tell("%s: is refused", p.name)
@@ -137,9 +141,13 @@ func (p *peer) do(s Step) {
 	case Close:
 		p.closeBoth()
 	case Reset:
+		if !p.over {
+			p.world.did(ScriptedReset)
+		}
 		p.reset()
 	case Pause:
 		p.paused = true
+		p.world.did(SlowReader)
 	case Resume:
 		p.resume()
 	case Hold:
@@ -157,11 +165,34 @@ func (p *peer) send(n int) {
 		p.over = true
 		return
 	}
-	for i := p.sent; i < p.sent+n; i++ {
-		p.socket.receive = append(p.socket.receive, pattern(p.sender(), i))
+	p.arriveAtEngine()
+	whole := n
+	if n > 1 && p.world.strikes(SplitSend) {
+		n = 1 + p.world.random.IntN(n-1)
 	}
-	p.sent += n
-	p.world.tell("%s: sends %d", p.name, n)
+	for i := range whole {
+		to := &p.socket.receive
+		if i >= n {
+			to = &p.transit
+		}
+		*to = append(*to, pattern(p.sender(), p.sent+i))
+	}
+	p.sent += whole
+	p.world.tell("%s: sends %d", p.name, whole)
+	p.socket.edge()
+	if n < whole {
+		p.world.after(p.world.soon(), p.arriveAtEngine)
+	}
+}
+
+// arriveAtEngine ends the way of what was sent and has not arrived; whatever else a peer does arrives behind
+// it.
+func (p *peer) arriveAtEngine() {
+	if len(p.transit) == 0 || p.over || p.gone {
+		return
+	}
+	p.socket.receive = append(p.socket.receive, p.transit...)
+	p.transit = p.transit[:0]
 	p.socket.edge()
 }
 
@@ -169,6 +200,8 @@ func (p *peer) sendUrgent() {
 	if p.finSent || p.gone || p.socket.urgent >= 0 {
 		return
 	}
+	p.arriveAtEngine()
+	p.world.did(UrgentData)
 	p.socket.urgent = len(p.socket.receive)
 	p.socket.receive = append(p.socket.receive, '!')
 	p.world.tell("%s: sends urgent data", p.name)
@@ -179,7 +212,17 @@ func (p *peer) fin() {
 	if p.finSent || p.over {
 		return
 	}
+	if !p.gone {
+		p.arriveAtEngine()
+	}
 	p.finSent = true
+	if !p.endSent && !p.closed {
+		h := HalfCloseServer
+		if p.client >= 0 {
+			h = HalfCloseClient
+		}
+		p.world.did(h)
+	}
 	p.socket.fin = true
 	p.world.tell("%s: FIN", p.name)
 	p.socket.edge()
@@ -191,8 +234,11 @@ func (p *peer) closeBoth() {
 		p.reset()
 		return
 	}
-	p.fin()
 	p.steps, p.closed = nil, true
+	if !p.over && !p.finSent {
+		p.world.did(CloseBoth)
+	}
+	p.fin()
 }
 
 func (p *peer) reset() {

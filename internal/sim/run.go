@@ -28,14 +28,17 @@ func (v Violation) String() string { return fmt.Sprintf("%v: %s: %s", v.At, v.Ru
 // Result is what came of a scenario.
 type Result struct {
 	Violations []Violation
-	// Turns is the number of turns of the workers, Streams the number of streams that ended.
-	Turns, Streams int
+	// Turns is the number of turns of the workers, Events that of the events they took, Streams the number of
+	// streams that ended.
+	Turns, Events, Streams int
 	// Transcript is what happened, one line each, when Options.Transcript was set.
 	Transcript []string
 	// Reached are the pairs of side states in which streams were seen between two turns.
 	Reached map[[2]stream.SideState]int
 	// Met are the situations in which streams were advanced.
 	Met map[stream.Situation]int
+	// Happened counts what the world did to the engine.
+	Happened [Hazards]int
 }
 
 // Options say how to run a scenario.
@@ -78,6 +81,8 @@ type run struct {
 	killing []killing
 	stop    bool // a soft stop is due
 	endless bool // a worker does not come back to its loop
+	// timed is the client of the last stream that a timer woke in the present turn.
+	timed *peer
 }
 
 // killing is an order of the operator that was given.
@@ -116,18 +121,31 @@ func Run(s *Scenario, o Options) *Result {
 		// The control plane acts between two turns, whatever the world is doing.
 		w.after(k.At, func() { r.kills = append(r.kills, k.Client) })
 	}
+	r.schedule(s)
+	r.play()
+	r.finish(s)
+	r.result.Happened = w.happened
+	return &r.result
+}
+
+// schedule arranges for what the operator does once, and for the outages.
+func (r *run) schedule(s *Scenario) {
+	w := r.world
 	if s.Stop > 0 {
 		w.after(s.Stop, func() { r.stop = true })
 	}
 	if s.Renew > 0 {
 		w.after(s.Renew, func() {
+			w.did(NewSets)
 			r.tell("operator: new epoll sets")
 			r.engine.RenewSets()
 		})
 	}
-	r.play()
-	r.finish(s)
-	return &r.result
+	for _, o := range s.Outages {
+		v := w.server[s.serverAddress(o.Server-1)]
+		w.after(o.At, func() { w.breakDown(v, true) })
+		w.after(o.At+o.For, func() { w.breakDown(v, false) })
+	}
 }
 
 func (r *run) fail(rule, format string, args ...any) {
@@ -173,11 +191,7 @@ func (r *run) start(s *Scenario) error {
 			return s.serverAddress(v.ID - 1), nil
 		},
 		Log: r.record, FlightMoments: flightMoments,
-		Cover: func(s *stream.Stream, now ktime.Time) {
-			for _, met := range s.Situations(now) {
-				r.result.Met[met]++
-			}
-		},
+		Observe: r.observe,
 		Audit: func(id string, err error) {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				rule, _, _ := strings.Cut(line, ":")
@@ -223,6 +237,7 @@ func configure(s *Scenario) *config.Config {
 	for i := range s.Servers {
 		p.Servers = append(p.Servers, &config.Server{
 			Name: fmt.Sprintf("s%d", i+1), ID: i + 1, Weight: 1, MaxConn: s.ServerMaxConn,
+			Disabled: s.NoServers,
 		})
 	}
 	c := &config.Config{Proxies: []*config.Proxy{p}}
@@ -260,17 +275,12 @@ func (r *run) play() {
 	}
 	quiet := 0 // turns since the world last did something
 	for r.result.Turns < maxTurns && !r.endless && (r.options.GoOn || len(r.result.Violations) == 0) {
-		for _, client := range r.kills {
-			r.kill(client)
-		}
-		r.kills = r.kills[:0]
-		if r.stop {
-			r.stop = false
-			r.tell("operator: soft stop")
-			r.engine.StopListening()
-		}
+		r.operate()
 		if v := r.runnable(); v != nil {
 			happenings := w.sequence
+			if w.strikes(Stall) {
+				w.pass(w.now.Add(time.Duration(w.random.Int64N(int64(longestStall)))))
+			}
 			r.advance(v)
 			r.result.Turns++
 			if w.sequence != happenings {
@@ -304,6 +314,54 @@ func (r *run) play() {
 	if r.result.Turns == maxTurns {
 		r.fail("endless", "not over after %d turns", maxTurns)
 	}
+}
+
+// longestStall is how late a worker may be that does not get the processor.
+const longestStall = 30 * time.Millisecond
+
+// operate gives the orders of the operator that are due.
+func (r *run) operate() {
+	w := r.world
+	for _, client := range r.kills {
+		if r.kill(client) {
+			w.did(ScriptedKill)
+		}
+	}
+	r.kills = r.kills[:0]
+	if w.chance(KillAny) {
+		if client := r.anyStream(); client > 0 && r.kill(client) {
+			w.did(KillAny)
+		}
+	}
+	if r.stop {
+		r.stop = false
+		w.did(SoftStop)
+		r.tell("operator: soft stop")
+		r.engine.StopListening()
+	}
+}
+
+// anyStream chooses the client of a stream, in any pair of side states that there is alike.
+func (r *run) anyStream() (client int) {
+	type choice struct{ n, client int }
+	pairs := map[[2]stream.SideState]choice{}
+	var order [][2]stream.SideState
+	r.engine.Visit(func(v *engine.StreamView) bool {
+		pair := [2]stream.SideState{v.ClientState, v.ServerState}
+		c := pairs[pair]
+		if c.n++; c.n == 1 {
+			order = append(order, pair)
+		}
+		if r.world.random.IntN(c.n) == 0 {
+			c.client = r.world.client[v.Client].client + 1
+		}
+		pairs[pair] = c
+		return true
+	})
+	if len(order) == 0 {
+		return 0
+	}
+	return pairs[order[r.world.random.IntN(len(order))]].client
 }
 
 // hearSuspicions: no stream is woken again and again without progress (rule 3).
@@ -350,6 +408,7 @@ func (r *run) turn(act func()) (endless bool) {
 // advance resumes a worker until its next wait.
 func (r *run) advance(v *workerRun) {
 	timeout, ok := 0, false
+	r.timed = nil
 	r.endless = r.turn(func() { timeout, ok = v.resume() })
 	if r.endless {
 		return
@@ -364,8 +423,8 @@ func (r *run) advance(v *workerRun) {
 	}
 }
 
-// kill orders the end of a client's stream.
-func (r *run) kill(client int) {
+// kill orders the end of a client's stream. It reports whether there is one.
+func (r *run) kill(client int) bool {
 	address := clientAddress(client - 1)
 	id, unblamed := "", false
 	r.engine.Visit(func(v *engine.StreamView) bool {
@@ -375,10 +434,11 @@ func (r *run) kill(client int) {
 		return id == ""
 	})
 	if id == "" {
-		return
+		return false
 	}
 	r.tell("operator: shutdown session of client %d", client)
 	r.killing = append(r.killing, killing{client, r.engine.OrderKill(id, stream.KillAdmin), unblamed})
+	return true
 }
 
 func (r *run) record(record *engine.Record) {

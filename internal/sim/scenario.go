@@ -31,13 +31,16 @@ type Scenario struct {
 	AbortOnClose  bool
 	// Unix makes the servers listen on unix sockets: connects end at once, and reads stop short of what is
 	// there.
-	Unix     bool
-	Timeouts Timeouts
-	Fault    fault.Set
-	Noise    Noise
-	Servers  []ServerScript
-	Clients  []ClientScript
-	Kills    []Kill
+	Unix bool
+	// NoServers disables all servers.
+	NoServers bool
+	Timeouts  Timeouts
+	Fault     fault.Set
+	Noise     Noise
+	Servers   []ServerScript
+	Clients   []ClientScript
+	Outages   []Outage
+	Kills     []Kill
 	// Stop is when a soft stop begins, 0 for never.
 	Stop time.Duration
 	// Renew is when every worker is ordered to make its epoll set anew, 0 for never.
@@ -47,18 +50,6 @@ type Scenario struct {
 // Timeouts are those of the configuration, 0 for none.
 type Timeouts struct {
 	Connect, Client, Server, Tunnel, ClientFin, ServerFin, Queue time.Duration
-}
-
-// Noise are the probabilities of what a kernel may do at any time.
-type Noise struct {
-	ShortWrite  float64 // a write takes only a part, and the socket has room again a little later
-	RefuseWrite float64 // a write takes nothing (EAGAIN), and the socket has room again a little later
-	NoFile      float64 // accept or connect finds no free descriptor
-	NoPort      float64 // connect finds no free port
-	NoWatch     float64 // a descriptor cannot be registered
-	Aborted     float64 // accept finds that the connection is gone (ECONNABORTED)
-	Stale       float64 // an event is delivered once more after its descriptor was closed
-	Spurious    float64 // an event is delivered without a reason
 }
 
 // Answer is what a server does with a connection attempt.
@@ -71,9 +62,11 @@ const (
 	Refuses
 	// Silent never answers: a full accept queue, a firewall.
 	Silent
+	// Late establishes the connection when the connect timeout is about to pass, or has just passed.
+	Late
 )
 
-var answerNames = [...]string{"accept", "refuse", "silent"}
+var answerNames = [...]string{"accept", "refuse", "silent", "late"}
 
 // ServerScript is one server. Each of its connections follows the script.
 type ServerScript struct {
@@ -126,6 +119,13 @@ type Step struct {
 	N     int
 }
 
+// Outage is a time in which a server, counted from 1, is down: its connections are reset when it begins, and
+// attempts are refused.
+type Outage struct {
+	Server  int
+	At, For time.Duration
+}
+
 // Kill is an operator's order to end the stream of a client, counted from 1.
 type Kill struct {
 	Client int
@@ -153,6 +153,9 @@ func (s *Scenario) String() string {
 	if s.Unix {
 		line("unix")
 	}
+	if s.NoServers {
+		line("no-servers")
+	}
 	for _, t := range s.Timeouts.list() {
 		if *t.value > 0 {
 			line("timeout %s %v", t.name, *t.value)
@@ -161,9 +164,9 @@ func (s *Scenario) String() string {
 	if s.Fault != 0 {
 		line("fault %v", s.Fault)
 	}
-	for _, n := range s.Noise.list() {
-		if *n.value > 0 {
-			line("noise %s %v", n.name, *n.value)
+	for h, share := range s.Noise {
+		if share > 0 {
+			line("noise %v %v", Hazard(h), share)
 		}
 	}
 	for _, v := range s.Servers {
@@ -175,6 +178,9 @@ func (s *Scenario) String() string {
 	}
 	for _, c := range s.Clients {
 		line("client %v: %s", c.At, stepsText(c.Steps))
+	}
+	for _, o := range s.Outages {
+		line("outage %d %v %v", o.Server, o.At, o.For)
 	}
 	for _, k := range s.Kills {
 		line("kill %d %v", k.Client, k.At)
@@ -197,19 +203,6 @@ func (t *Timeouts) list() []namedDuration {
 	return []namedDuration{
 		{"connect", &t.Connect}, {"client", &t.Client}, {"server", &t.Server}, {"tunnel", &t.Tunnel},
 		{"client-fin", &t.ClientFin}, {"server-fin", &t.ServerFin}, {"queue", &t.Queue},
-	}
-}
-
-type namedShare struct {
-	name  string
-	value *float64
-}
-
-func (n *Noise) list() []namedShare {
-	return []namedShare{
-		{"short-write", &n.ShortWrite}, {"refuse-write", &n.RefuseWrite}, {"no-file", &n.NoFile},
-		{"no-port", &n.NoPort},
-		{"no-watch", &n.NoWatch}, {"aborted", &n.Aborted}, {"stale", &n.Stale}, {"spurious", &n.Spurious},
 	}
 }
 
@@ -281,6 +274,11 @@ func (s *Scenario) parseLine(line string) error {
 	case "unix":
 		s.Unix = true
 		return nil
+	case "no-servers":
+		s.NoServers = true
+		return nil
+	case "outage":
+		return s.parseOutage(arg(1), arg(2), arg(3))
 	case "timeout", "noise":
 		return s.parseNamed(words[0], arg(1), arg(2))
 	case "stop", "renew":
@@ -298,10 +296,10 @@ func (s *Scenario) parseLine(line string) error {
 
 func (s *Scenario) parseNamed(kind, name, value string) error {
 	if kind == "noise" {
-		for _, n := range s.Noise.list() {
-			if n.name == name {
+		for h := range noises {
+			if h.String() == name {
 				share, err := strconv.ParseFloat(value, 64)
-				*n.value = share
+				s.Noise[h] = share
 				return err
 			}
 		}
@@ -315,6 +313,22 @@ func (s *Scenario) parseNamed(kind, name, value string) error {
 		}
 	}
 	return fmt.Errorf("no timeout named %q", name)
+}
+
+func (s *Scenario) parseOutage(server, at, last string) error {
+	var o Outage
+	var err error
+	if o.Server, err = strconv.Atoi(server); err != nil {
+		return err
+	}
+	if o.At, err = time.ParseDuration(at); err != nil {
+		return err
+	}
+	if o.For, err = time.ParseDuration(last); err != nil {
+		return err
+	}
+	s.Outages = append(s.Outages, o)
+	return nil
 }
 
 func (s *Scenario) parseActor(kind, first, second, script string) error {

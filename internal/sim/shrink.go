@@ -58,7 +58,7 @@ func (s *Scenario) clone() *Scenario {
 	for i := range c.Clients {
 		c.Clients[i].Steps = slices.Clone(c.Clients[i].Steps)
 	}
-	c.Kills = slices.Clone(s.Kills)
+	c.Kills, c.Outages = slices.Clone(s.Kills), slices.Clone(s.Outages)
 	return &c
 }
 
@@ -86,9 +86,12 @@ func simpler(s *Scenario) []*Scenario {
 	for i := range s.Kills {
 		try(func(c *Scenario) { c.Kills = slices.Delete(c.Kills, i, i+1) })
 	}
-	if len(s.Servers) > 1 {
-		for i := range s.Servers {
-			try(func(c *Scenario) { c.Servers = slices.Delete(c.Servers, i, i+1) })
+	for i := range s.Outages {
+		try(func(c *Scenario) { c.Outages = slices.Delete(c.Outages, i, i+1) })
+	}
+	for i := range s.Servers {
+		if len(s.Servers) > 1 {
+			try(func(c *Scenario) { c.dropServer(i) })
 		}
 	}
 	try(func(c *Scenario) { c.Noise = Noise{} })
@@ -98,12 +101,14 @@ func simpler(s *Scenario) []*Scenario {
 	try(func(c *Scenario) { c.BufferSize = 16384 })
 	try(func(c *Scenario) { c.AbortOnClose = false })
 	try(func(c *Scenario) { c.Unix = false })
+	try(func(c *Scenario) { c.Stop = 0 })
+	try(func(c *Scenario) { c.Renew = 0 })
 	try(func(c *Scenario) { c.Retries = min(c.Retries, 1) })
 	for i := range s.Timeouts.list() {
 		try(func(c *Scenario) { *c.Timeouts.list()[i].value = 0 })
 	}
-	for i := range s.Noise.list() {
-		try(func(c *Scenario) { *c.Noise.list()[i].value = 0 })
+	for i := range s.Noise {
+		try(func(c *Scenario) { c.Noise[i] = 0 })
 	}
 	for i := range s.Servers {
 		simplerServer(s, i, try)
@@ -115,6 +120,17 @@ func simpler(s *Scenario) []*Scenario {
 		try(func(c *Scenario) { c.Clients[i].At = 0 })
 	}
 	return list
+}
+
+// dropServer leaves a server out; the others' numbers follow.
+func (s *Scenario) dropServer(i int) {
+	s.Servers = slices.Delete(s.Servers, i, i+1)
+	s.Outages = slices.DeleteFunc(s.Outages, func(o Outage) bool { return o.Server == i+1 })
+	for j := range s.Outages {
+		if s.Outages[j].Server > i+1 {
+			s.Outages[j].Server--
+		}
+	}
 }
 
 func simplerServer(s *Scenario, i int, try func(func(*Scenario))) {

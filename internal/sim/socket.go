@@ -9,8 +9,12 @@ import (
 // window is how many bytes a peer that does not read can hold before the engine's writes find no room.
 const window = 4096
 
-// roomAfter is the longest that a write that found no room by noise has to wait for some.
-const roomAfter = 2 * time.Millisecond
+// soon is the longest that a hazard on a connection lasts: a write without room, bytes that cannot be read,
+// the second piece of what was sent.
+const soon = 2 * time.Millisecond
+
+// soon is a time that short.
+func (w *World) soon() time.Duration { return 1 + time.Duration(w.random.Int64N(int64(soon))) }
 
 // socket is the engine's end of a connection.
 type socket struct {
@@ -27,7 +31,8 @@ type socket struct {
 	err      sys.Errno // pending error
 	broken   bool      // reset, in either direction
 	noRoom   bool      // the last write found no room, so room will be an edge
-	crowded  bool      // noise: there is no room for a while
+	crowded  bool      // by a hazard: there is no room for a while
+	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
 	morsels  int       // reads in a row that asked for next to nothing though more was there
 }
@@ -46,7 +51,7 @@ func (s *socket) mask() uint32 {
 		return 0
 	}
 	var m uint32
-	m |= when(len(s.receive) > 0 || s.fin || s.broken, sys.EventIn)
+	m |= when(len(s.receive) > 0 && !s.withheld || s.fin || s.broken, sys.EventIn)
 	m |= when(s.fin || s.broken, sys.EventRdHup)
 	m |= when(s.urgent >= 0, sys.EventPri)
 	m |= when(s.broken || s.shut || s.room() > 0, sys.EventOut)
@@ -65,6 +70,7 @@ func (s *socket) room() int {
 
 // edge tells epoll that something has changed.
 func (s *socket) edge() {
+	s.withheld = false
 	if s.world.deaf > 0 {
 		if s.world.deaf--; s.world.deaf == 0 {
 			return
@@ -82,13 +88,16 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 	if len(l.backlog) == 0 {
 		return -1, sys.Address{}, sys.EAGAIN
 	}
-	if w.chance(w.scenario.Noise.NoFile) {
+	if w.strikes(RefuseAccept) {
+		return -1, sys.Address{}, sys.EAGAIN
+	}
+	if w.strikes(NoFile) {
 		w.trouble = w.now
 		return -1, sys.Address{}, sys.EMFILE
 	}
 	s := l.backlog[0]
 	l.backlog = l.backlog[1:]
-	if w.chance(w.scenario.Noise.Aborted) {
+	if w.strikes(Aborted) {
 		w.tell("%s: is gone before it is accepted", s.peer.name)
 		s.state = closed
 		s.peer.over, s.peer.gone = true, true
@@ -105,17 +114,17 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	w.call()
 	w.attempts++
-	if w.chance(w.scenario.Noise.NoPort) {
+	if w.strikes(NoPort) {
 		return -1, sys.EADDRNOTAVAIL
 	}
-	if w.chance(w.scenario.Noise.NoFile) {
+	if w.strikes(NoFile) {
 		return -1, sys.EMFILE
 	}
 	v := w.server[to]
-	answer := v.script.Answers[min(v.attempts, len(v.script.Answers)-1)]
-	v.attempts++
+	answer := v.answer()
+	w.count(answer)
 	p := w.newPeer(v)
-	if w.scenario.Unix && answer != Accepts {
+	if w.scenario.Unix && (answer == Refuses || answer == Silent) {
 		p.over = true
 		w.tell("%s: connection attempt, refused at once", p.name)
 		if answer == Silent {
@@ -135,18 +144,74 @@ func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	switch answer {
 	case Accepts:
 		w.after(v.script.Delay, s.establish)
+	case Late:
+		w.after(w.late(), s.establish)
 	case Refuses:
-		w.after(v.script.Delay, func() {
-			if s.state == connecting {
-				w.tell("%s: refused", p.name)
-				s.state, s.broken, s.err = established, true, sys.ECONNREFUSED
-				p.over = true
-				s.edge()
-			}
-		})
+		w.after(v.script.Delay, s.refuse)
 	case Silent:
 	}
 	return s.fd, sys.EINPROGRESS
+}
+
+// answer is what the server does with the next attempt.
+func (v *server) answer() Answer {
+	answer := v.script.Answers[min(v.attempts, len(v.script.Answers)-1)]
+	v.attempts++
+	if v.down {
+		return Refuses
+	}
+	return answer
+}
+
+// count counts the hazards among the answers.
+func (w *World) count(a Answer) {
+	switch a {
+	case Refuses:
+		w.did(Refused)
+	case Silent:
+		w.did(Never)
+	case Late:
+		w.did(Slow)
+	case Accepts:
+	}
+}
+
+// late is about the connect timeout. A worker wakes for it up to a millisecond late, and what happens in that
+// time is seen in the same wakeup.
+func (w *World) late() time.Duration {
+	const before, around = 200 * time.Microsecond, 1400 * time.Microsecond
+	return max(0, w.scenario.Timeouts.Connect-before) + time.Duration(w.random.Int64N(int64(around)))
+}
+
+// refuse answers an attempt with a reset, unless the engine has given it up.
+func (s *socket) refuse() {
+	if s.state != connecting {
+		return
+	}
+	s.world.tell("%s: refused", s.peer.name)
+	s.state, s.broken, s.err = established, true, sys.ECONNREFUSED
+	s.peer.over = true
+	s.edge()
+}
+
+// breakDown begins or ends the outage of a server.
+func (w *World) breakDown(v *server, down bool) {
+	v.down = down
+	if !down {
+		w.tell("server %d: is up again", v.index+1)
+		return
+	}
+	w.did(Outages)
+	w.tell("server %d: goes down", v.index+1)
+	for _, p := range w.peers {
+		if s := p.socket; p.server == v.index && s != nil && !p.over && !p.gone {
+			if s.state == connecting {
+				s.refuse()
+				continue
+			}
+			p.reset()
+		}
+	}
 }
 
 // establish completes the connection, unless the engine has given it up.
@@ -175,7 +240,11 @@ func (w *World) SocketError(fd int) sys.Errno {
 func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
-	if s.state == connecting {
+	s.mayReset()
+	if s.state == connecting || s.withheld {
+		return 0, sys.EAGAIN
+	}
+	if s.withholds() {
 		return 0, sys.EAGAIN
 	}
 	if len(s.receive) == 0 {
@@ -240,6 +309,7 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
+	s.mayReset()
 	if s.shut {
 		w.fail("descriptors", "%s is written to after it was shut", w.describe(fd))
 	}
@@ -254,11 +324,11 @@ func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
 		return 0, sys.EPIPE
 	}
 	room := s.room()
-	if !s.crowded && w.chance(w.scenario.Noise.RefuseWrite) {
+	if !s.crowded && room > 0 && w.strikes(RefuseWrite) {
 		room = 0
 	}
 	n := min(len(p), room)
-	if n > 1 && w.chance(w.scenario.Noise.ShortWrite) {
+	if n > 1 && w.strikes(ShortWrite) {
 		n = 1 + w.random.IntN(n-1)
 	}
 	if n < len(p) {
@@ -277,7 +347,7 @@ func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
 // crowd takes the socket's room away for a while.
 func (s *socket) crowd() {
 	s.crowded = true
-	s.world.after(1+time.Duration(s.world.random.Int64N(int64(roomAfter))), func() {
+	s.world.after(s.world.soon(), func() {
 		s.crowded = false
 		s.freed()
 	})
@@ -291,10 +361,37 @@ func (s *socket) freed() {
 	}
 }
 
+// withholds decides whether a read finds nothing though something has arrived, for a while.
+func (s *socket) withholds() bool {
+	w := s.world
+	if len(s.receive) == 0 || s.fin || s.broken || s.err != 0 || s.urgent >= 0 || !w.strikes(RefuseRead) {
+		return false
+	}
+	s.withheld = true
+	w.after(w.soon(), func() {
+		if s.withheld {
+			s.edge()
+		}
+	})
+	return true
+}
+
+// mayReset is the peer's reset, at any moment.
+func (s *socket) mayReset() {
+	h := ResetServer
+	if s.peer.client >= 0 {
+		h = ResetClient
+	}
+	if s.state == established && !s.broken && !s.peer.over && s.world.strikes(h) {
+		s.peer.reset()
+	}
+}
+
 // ShutdownWrite shuts the engine's direction.
 func (w *World) ShutdownWrite(fd int) sys.Errno {
 	w.call()
 	s := w.file(fd).socket
+	s.mayReset()
 	if s.shut {
 		w.fail("descriptors", "%s is shut twice", w.describe(fd))
 	}

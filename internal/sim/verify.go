@@ -50,6 +50,9 @@ func (r *run) checkLimits(streams int) {
 		r.fail("limit", "%d streams, maxconn is %d", streams, s.MaxConn)
 	}
 	resting := w.trouble.IsSet() && w.now.Sub(w.trouble) < afterTrouble
+	if len(w.listen.backlog) > 0 && streams == s.MaxConn {
+		w.did(ProxyFull)
+	}
 	if n := len(w.listen.backlog); n > 0 && streams < s.MaxConn && !resting {
 		r.fail("limit", "%d connections wait in the backlog, with %d streams and maxconn %d", n, streams,
 			s.MaxConn)
@@ -137,7 +140,7 @@ func (r *run) compare(v *engine.StreamView) {
 			r.fail("shutdown", "stream %s: %s is not told that nothing more comes", v.ID, s.peer.name)
 		}
 		canRead, canWrite, due := r.engine.Readiness(v.Worker-1, end.FD)
-		hasInput := len(s.receive) > 0 || s.fin || s.broken
+		hasInput := len(s.receive) > 0 && !s.withheld || s.fin || s.broken
 		if hasInput && !canRead && !due && in.In == stream.Open {
 			r.fail("rule 6", "stream %s: %s can be read and the engine does not know", v.ID, s.peer.name)
 		}
@@ -154,6 +157,9 @@ func (r *run) finish(s *Scenario) {
 		r.checkEnds(s)
 		r.checkLeaks()
 		r.checkBytes()
+	}
+	for _, v := range r.engine.Workers() {
+		r.result.Events += int(v.Events)
 	}
 	for _, v := range r.workers {
 		r.turn(v.stop)
@@ -298,7 +304,11 @@ func (r *run) checkRetries(p *peer, record *engine.Record) {
 	switch record.Ending {
 	case stream.Ending{By: 'S', During: 'C'}, stream.Ending{By: 's', During: 'C'},
 		stream.Ending{By: 'R', During: 'C'}:
-		if want := r.world.scenario.Retries; record.Retries != want {
+		want := r.world.scenario.Retries
+		if r.world.scenario.NoServers {
+			want = 0
+		}
+		if record.Retries != want {
 			r.fail("retries", "%s: ended with %s after %d retries, %d are configured", p.name, record.Ending,
 				record.Retries, want)
 		}

@@ -35,6 +35,7 @@ type World struct {
 	byFD   map[int]*socket
 	ports  uint16
 	peers  []*peer
+	client map[sys.Address]*peer
 	server map[sys.Address]*server
 	listen *listener
 	stale  []sys.Event // events that may be delivered once more
@@ -44,6 +45,8 @@ type World struct {
 	calls  int         // in that turn, the clock's included
 	// trouble is when a listener last had to rest.
 	trouble ktime.Time
+	// happened counts the hazards.
+	happened [hazards]int
 	// attempts is how many connections to servers the engine has tried.
 	attempts int
 	// talking is how many connections of servers were established.
@@ -117,6 +120,7 @@ type server struct {
 	script   *ServerScript
 	index    int
 	attempts int
+	down     bool // during an outage
 }
 
 // happening is something that will happen.
@@ -143,7 +147,8 @@ func (p *plan) Pop() any {
 
 func newWorld(s *Scenario) *World {
 	w := &World{
-		scenario: s, random: rand.New(rand.NewPCG(s.Seed, 0x5eed)), now: epoch, byFD: map[int]*socket{},
+		scenario: s, random: rand.New(rand.NewPCG(s.Seed, 0x5eed)), now: epoch,
+		byFD: map[int]*socket{}, client: map[sys.Address]*peer{},
 		server: map[sys.Address]*server{}, yield: map[int]func(int) bool{}, ports: 40000,
 		trouble: ktime.Never,
 	}
@@ -188,12 +193,10 @@ func (w *World) call() {
 	w.pass(w.now.Add(time.Duration(w.random.Int64N(int64(maxCallCost)))))
 }
 
-// chance decides a noise.
-func (w *World) chance(share float64) bool { return share > 0 && w.random.Float64() < share }
-
+// open gives a number to a file: one that was closed, as the kernel does at once.
 func (w *World) open(f file) int {
-	if n := len(w.free); n > 0 && w.random.IntN(4) > 0 {
-		// The kernel gives out the lowest free number; so numbers are used again at once, mostly.
+	if n := len(w.free); n > 0 && !w.strikes(NewNumber) {
+		w.did(Reuse)
 		fd := w.free[n-1]
 		w.free = w.free[:n-1]
 		w.files[fd-firstFD] = f
@@ -282,7 +285,7 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 		w.fail("descriptors", "descriptor %d is registered twice", fd)
 	}
 	i := &interest{set: s, of: of, events: events, data: data}
-	if w.running && w.chance(w.scenario.Noise.NoWatch) {
+	if w.running && w.strikes(NoWatch) {
 		w.trouble = w.now
 		return sys.ENOMEM
 	}
@@ -401,7 +404,7 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 		if i.events&sys.EventEdge == 0 {
 			again = append(again, i)
 		}
-		if w.chance(w.scenario.Noise.Stale) {
+		if w.chance(Stale) {
 			w.stale = append(w.stale, events[n-1])
 		}
 	}
@@ -409,7 +412,7 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 		i.raise()
 	}
 	n += w.disturb(s, events[n:])
-	if n == 0 && w.random.IntN(64) == 0 && timeout != 0 {
+	if n == 0 && timeout != 0 && w.strikes(Interrupted) {
 		return 0, sys.EINTR
 	}
 	return n, 0
@@ -423,10 +426,11 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 		w.stale = w.stale[1:]
 		// A stale event of a live descriptor would be a lie about it; only closed ones are delivered again.
 		if !s.has(events[n].Data()) {
+			w.did(Stale)
 			n++
 		}
 	}
-	if n < len(events) && w.chance(w.scenario.Noise.Spurious) {
+	if n < len(events) && w.chance(Spurious) {
 		for fd := firstFD; fd < firstFD+len(w.files); fd++ {
 			i := s.interests[registration{fd, w.files[fd-firstFD]}]
 			if i == nil || w.file(fd).socket == nil || i.current() == 0 || w.random.IntN(3) > 0 {
@@ -434,6 +438,7 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 			}
 			events[n].Events = i.current()
 			events[n].SetData(i.data)
+			w.did(Spurious)
 			return n + 1
 		}
 	}

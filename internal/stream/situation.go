@@ -92,6 +92,13 @@ func (s *Stream) fires(t Timer, now ktime.Time) bool {
 	return false
 }
 
+// Ungiven are the situations that the core takes, which the walk proves, and that this engine never brings
+// about. A client that has gone leaves the server's side established only for bytes that are still to be
+// written there. So whenever the server's connection breaks, the pass that hears of it begins with a write,
+// which takes the error with it and is reported as "server refuses bytes"; a look at the socket's error after
+// that finds none.
+var Ungiven = []Situation{{Closed, Established, "server breaks"}}
+
 // Admitted returns every situation that can come about.
 func Admitted() []Situation {
 	var all []Situation

@@ -117,7 +117,7 @@ func (s *Stream) Check(now ktime.Time) error {
 	s.checkSide(&s.server, "server", bad)
 	s.checkChannel(&s.request, "request", bad)
 	s.checkChannel(&s.response, "response", bad)
-	bad(s.slot && (s.server.state <= Queued || s.server.state == Closed),
+	bad(s.slot && s.inputs&inAssigned == 0 && (s.server.state <= Queued || s.server.state == Closed),
 		"a slot is held in server state %s", s.server.state)
 	bad(s.server.deadline.IsSet() && !s.server.state.connecting(),
 		"the %s timer is armed in server state %s", s.server.timer, s.server.state)
