@@ -9,7 +9,7 @@ import (
 
 // leastStreams and leastServers are the size below which a schedule leaves too little to chance.
 const (
-	leastStreams = 32
+	leastStreams = 34
 	leastServers = 2
 )
 
@@ -33,7 +33,6 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	if m.has(ServerFull) {
 		s.ServerMaxConn = m.oneOf(1, 3)
 	}
-	// With many retries and attempts that fail at once, a stream uses up its share of a turn between two.
 	s.Retries = m.oneOf(0, 1, 3, 3, 3, 12)
 	s.Redispatch = m.oneOf(-1, -1, -1, 0, 1)
 	s.AbortOnClose = m.IntN(4) == 0
@@ -51,7 +50,29 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 		m.gather()
 	}
 	m.orders()
+	if s.Unix && m.IntN(3) == 0 {
+		m.collapse()
+	}
 	return s
+}
+
+// collapse lets all servers go down at once, while streams wait for a slot and may try very often. On unix
+// sockets attempts fail at once, so a stream uses up its share of a turn between two of them; and some are
+// ended by the operator then.
+func (m maker) collapse() {
+	s := m.s
+	s.Retries, s.ServerMaxConn = 12, 1
+	at, last := m.moment()/2, m.moment()
+	for i := range s.Servers {
+		s.Servers[i].Answers = []Answer{Accepts}
+		s.Outages = append(s.Outages, Outage{i + 1, at, last})
+	}
+	for i := range s.Clients {
+		if m.IntN(2) == 0 {
+			soon := time.Duration(m.IntN(150)) * time.Microsecond
+			s.Kills = append(s.Kills, Kill{i + 1, at + soon})
+		}
+	}
 }
 
 // has decides whether the scenario has a hazard.

@@ -56,7 +56,7 @@ var table = [hazards]struct {
 	in, most float64
 	what     string // and what an occasion is
 }{
-	SplitSend:    {"split-send", 0.33, 0.4, "each send: it arrives in two pieces, so that a read finds a part"},
+	SplitSend:    {"split-send", 0.33, 0.4, "each send: it arrives in two pieces, so a read finds a part"},
 	ShortWrite:   {"short-write", 0.33, 0.2, "each write: takes a part; there is room again soon"},
 	RefuseRead:   {"refuse-read", 0.33, 0.1, "each read: EAGAIN though bytes are there; an edge follows"},
 	RefuseWrite:  {"refuse-write", 0.33, 0.2, "each write: EAGAIN; there is room again soon"},
