@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/freeport"
 )
 
@@ -195,9 +194,8 @@ func (d *demo) symptoms(u usage) {
 	d.say("  %6d %-10s %6.1f", d.proxy.pid(), "whyspin", 100*u.cpu)
 	d.title("What strace would show, every second")
 	seconds := u.over.Seconds()
-	zero := u.waits[evidence.TimeoutZero][evidence.ResultNone]
-	d.say("  %9.0f x  epoll_pwait(..., timeout=0) = 0", float64(zero)/seconds)
-	d.say("  %9.0f x  every other epoll_pwait", float64(u.waits.Total()-zero)/seconds)
+	d.say("  %9.0f x  epoll_pwait(..., timeout=0) = 0", u.spins())
+	d.say("  %9.0f x  every other epoll_pwait", float64(u.waits.Total())/seconds-u.spins())
 	d.say("  %9.0f x  recvfrom and sendto of the healthy sessions, %.0f%% of them of 1 to 16 bytes",
 		float64(u.calls)/seconds, 100*float64(u.tiny)/max(1, float64(u.calls)))
 	d.say("  Nothing in it names the culprit, and the mail flows: %d streams, one of them guilty.", healthy+1)

@@ -105,8 +105,12 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 	}
 	d.say("  CPU of the proxy before: %5.1f %%", 100*before.cpu)
 	d.say("  CPU of the proxy after:  %5.1f %%", 100*after.cpu)
-	if after.cpu > healed*before.cpu {
-		return fmt.Errorf("the remedy left the CPU at %.0f %%", 100*after.cpu)
+	// How much of a CPU the spin had, and the healthy sessions have now, is up to what else the machine does;
+	// that nobody asks not to sleep any more is not.
+	const rest = 0.01
+	if after.cpu >= before.cpu || after.spins() > rest*before.spins() {
+		return fmt.Errorf("the remedy left the CPU at %.0f %%, with %.0f empty waits a second of timeout 0",
+			100*after.cpu, after.spins())
 	}
 	return nil
 }

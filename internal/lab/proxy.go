@@ -191,6 +191,11 @@ func (p *proxy) measure(ctx context.Context, over time.Duration) (usage, error) 
 	return u, nil
 }
 
+// spins is how many waits a second asked not to sleep and found nothing.
+func (u *usage) spins() float64 {
+	return float64(u.waits[evidence.TimeoutZero][evidence.ResultNone]) / u.over.Seconds()
+}
+
 // state is what the proxy says of itself: nothing, when it is another program.
 func (p *proxy) state(ctx context.Context) (*evidence.Snapshot, error) {
 	if p.foreign {
