@@ -4,6 +4,7 @@ GO       ?= go
 SEEDS    ?= 2000
 FUZZTIME ?= 1m
 LEAKS    ?= 1000
+FOR      ?= 10m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
 TEST_PACKAGES     = binutils gcc haproxy hatop iperf3 libc6-dev libio-socket-inet6-perl libnginx-mod-stream nginx-light \
                     nodejs postgresql python3 redis-server redis-tools socat strace swaks wrk
@@ -13,7 +14,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck chaos soak probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +52,14 @@ test-kernels: ## make test-kernels [UPDATE=1]: the kernel tests under Debian's 6
 leakcheck: build ## make leakcheck [LEAKS=n]: n diagnoses, some of them killed; fails with a list of what stayed
 	@$(GO) build -o bin/leakcheck ./tools/leakcheck
 	@bin/leakcheck -runs $(LEAKS)
+
+chaos: build ## make chaos [FOR=10m] [SEED=s]: the worst clients and servers, healthy ones beside; nothing may be left
+	@$(GO) build -o bin/chaos ./tools/chaos
+	@bin/chaos -profiles bin -for $(FOR) $(if $(SEED),-seed $(SEED))
+
+soak: build ## make soak [FOR=10m]: saturation; no leak, no growth, a flat p99
+	@$(GO) build -o bin/chaos ./tools/chaos
+	@bin/chaos -profiles bin -soak -for $(FOR)
 
 probecost: build ## what each level of the probes costs, beside strace, perf trace and bpftrace
 	@tools/packages $(COST_PACKAGES)

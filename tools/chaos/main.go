@@ -1,0 +1,79 @@
+// Chaos puts a private whyspin through minutes of traffic, and looks at what that has left of it.
+//
+//	chaos [-for 10m] [-seed N] [-workers N] [-profiles DIR] [-whyspin bin/whyspin]      the storm
+//	chaos -soak [-for 10m] ...                                                          saturation
+//
+// In the storm real clients and servers reset, stall, half-close, trickle, disappear, leave at once and fill
+// up queues; servers refuse, go away and come back, or never answer; streams are killed; and in the midst of
+// them healthy clients hold conversations whose every byte is verified. In the soak a bounded number of
+// connections sends request after request as fast as they are answered.
+//
+// When the traffic has ended nothing may be left: no stream, no descriptor, no more live heap than after the
+// warm-up (and 10 %); the p99 must not have grown while the traffic went on; there must have been no
+// suspicion and no finding, nor any by a diagnosis from outside in the middle of it. It exits with 1 and a
+// list when something is wrong.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	whyspin string
+	over    time.Duration
+	workers int
+	seed    uint64 // of what is random; the order of events is the machine's
+	soak    bool
+	// profiles is the directory for profiles of the heap after the warm-up and at the end; empty for none.
+	profiles string
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func (o options) kind() string {
+	if o.soak {
+		return "soak"
+	}
+	return "storm"
+}
+
+func run(arguments []string) int {
+	set := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	var o options
+	set.BoolVar(&o.soak, "soak", false, "saturation instead of the storm")
+	set.DurationVar(&o.over, "for", 10*time.Minute, "how `long` the traffic goes on")
+	set.IntVar(&o.workers, "workers", 4, "the `number` of the proxy's workers")
+	set.Uint64Var(&o.seed, "seed", rand.Uint64()>>32, "the `seed` of what is random")
+	set.StringVar(&o.whyspin, "whyspin", filepath.Join("bin", "whyspin"), "the program to try")
+	set.StringVar(&o.profiles, "profiles", "", "keep the heap's profiles in this `directory`")
+	if err := set.Parse(arguments); err != nil {
+		return 2
+	}
+	if set.NArg() > 0 || o.over < time.Second || o.workers < 1 {
+		fmt.Fprintln(os.Stderr, "chaos: it takes a second at least, a worker at least, and no arguments")
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	wrong, err := o.play(ctx, os.Stdout)
+	for _, w := range wrong {
+		fmt.Println("WRONG:", w)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+	}
+	if err != nil || len(wrong) > 0 {
+		return 1
+	}
+	fmt.Println("nothing is wrong")
+	return 0
+}
