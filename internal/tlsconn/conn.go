@@ -32,9 +32,8 @@ type Socket interface {
 // Conn is one TLS connection. It belongs to the owner of the socket and may not be used concurrently; with a
 // handshake under way it must stay with the thread that began it if that is locked (runtime.LockOSThread).
 type Conn struct {
-	tls    *tls.Conn
-	wire   wire
-	client bool
+	tls  *tls.Conn
+	wire wire
 	// next goes on with the handshake and stop ends it; nil when none is under way.
 	next func() (struct{}, bool)
 	stop func()
@@ -44,12 +43,14 @@ type Conn struct {
 	// unannounced is true exactly when the peer ended its direction without saying so in TLS (close_notify).
 	unannounced bool
 	closed      bool // CloseWrite was called
+	buffers     *Buffers
+	lent        bool // has a buffer of buffers
 }
 
 // Server returns the connection of a client that is about to begin its handshake. The configuration is
 // crypto/tls's.
-func Server(config *tls.Config, socket Socket) *Conn {
-	c := &Conn{}
+func Server(config *tls.Config, socket Socket, buffers *Buffers) *Conn {
+	c := &Conn{buffers: buffers}
 	c.wire.socket = socket
 	c.tls = tls.Server(&c.wire, config)
 	return c
@@ -57,16 +58,16 @@ func Server(config *tls.Config, socket Socket) *Conn {
 
 // Client returns a connection to a server. The configuration is crypto/tls's and must have a ServerName, or
 // forgo the verification by itself.
-func Client(config *tls.Config, socket Socket) *Conn {
-	c := &Conn{client: true}
+func Client(config *tls.Config, socket Socket, buffers *Buffers) *Conn {
+	c := &Conn{buffers: buffers}
 	c.wire.socket = socket
 	c.tls = tls.Client(&c.wire, config)
 	return c
 }
 
 // Handshake goes on with the handshake as far as the bytes that are there allow, and reports whether it is
-// complete. When it is not, it is to be called again when there may be more bytes. The error is an *Error, and
-// final; what was sent before it, an alert for the most part, should still be written.
+// complete. When it is not, it is to be called again when there may be more bytes. The error is an *Error,
+// and final; what was sent before it, an alert for the most part, should still be written.
 func (c *Conn) Handshake() (done bool, err error) {
 	if c.done || c.failed != nil {
 		return c.done, c.failed
@@ -92,17 +93,20 @@ func (c *Conn) shake(yield func(struct{}) bool) {
 	}
 	c.done = true
 	c.wire.open = true
+	c.forgetHandshake()
 }
 
-// Abort ends a handshake that is under way; without one it does nothing. The connection cannot be used any
-// more.
-func (c *Conn) Abort() {
-	if c.stop == nil {
-		return
+// Close gives back what the connection has: the coroutine of a handshake under way, and its buffer. It sends
+// nothing, and leaves the socket to the owner. Nothing can be read or written any more.
+func (c *Conn) Close() {
+	if c.stop != nil {
+		c.stop()
+		c.next, c.stop = nil, nil
 	}
-	c.stop()
-	c.next, c.stop = nil, nil
-	c.failed = &Error{Cause: CauseAborted, Err: errAborted}
+	c.takeBack(true)
+	if c.failed == nil {
+		c.failed = &Error{CauseAborted, errAborted}
+	}
 }
 
 // Read reads what the peer has sent, after the handshake. It returns ErrWouldBlock when no whole record is
@@ -116,10 +120,16 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	c.lend()
 	n, err = c.tls.Read(p)
-	if err != nil && !errors.Is(err, ErrWouldBlock) {
+	switch {
+	case err == nil:
+	case err == ErrWouldBlock:
+		c.takeBack(false)
+	default:
 		c.failed = c.explain(err)
 		err = c.failed
+		c.takeBack(true)
 	}
 	if n > 0 {
 		return n, nil

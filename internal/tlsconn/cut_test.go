@@ -39,7 +39,7 @@ func (l *link) talk() (c conversation) {
 	return c
 }
 
-// cut lets only the first at bytes of the peer through, and returns what the tested side read of its data, and
+// cuts are the ways in which a conversation can stop at a byte, with the cause that is to be named.
 // how it stopped.
 func (l *link) cut(at int) (data string, err error) {
 	l.limit = at
@@ -65,7 +65,8 @@ func (l *link) step() error {
 	return err
 }
 
-// cuts are the ways in which a conversation can stop at a byte, with the cause that is to be named in the end.
+// cuts are the ways in which a conversation can stop at a byte, with the cause that is to be named in the
+// end.
 var cuts = []struct {
 	name string
 	make func(*link)
@@ -85,7 +86,11 @@ var cuts = []struct {
 	{"reset", func(l *link) { l.mine.broken = errReset }, func(*link, conversation, int) Cause {
 		return CauseBroken
 	}},
-	{"silence", func(l *link) { l.tested.Abort() }, func(l *link, _ conversation, _ int) Cause {
+	{"silence", func(l *link) {
+		if !l.tested.Done() {
+			l.tested.Close()
+		}
+	}, func(l *link, _ conversation, _ int) Cause {
 		if l.tested.Done() {
 			return CauseNone
 		}
@@ -130,8 +135,8 @@ func TestCutAtEveryByte(t *testing.T) {
 				if again := l.step(); again != first {
 					t.Fatalf("%s at %d: asked again, it says %v after %v", way.name, at, again, first)
 				}
-				l.peer.Abort()
-				l.tested.Abort()
+				l.peer.Close()
+				l.tested.Close()
 			}
 		}
 		if after := runtime.NumGoroutine(); after > before {

@@ -62,13 +62,16 @@ type link struct {
 	peerErr, mineErr error
 }
 
+// buffers are those of all tests, which run one after the other.
+var buffers Buffers
+
 // newLink joins a tested connection with a peer; role says which the tested one is.
 func newLink(t *testing.T, server, client *tls.Config, testedIsServer bool) *link {
 	l := &link{t: t, limit: -1}
 	if testedIsServer {
-		l.tested, l.peer = Server(server, &l.mine), Client(client, &l.its)
+		l.tested, l.peer = Server(server, &l.mine, &buffers), Client(client, &l.its, &buffers)
 	} else {
-		l.tested, l.peer = Client(client, &l.mine), Server(server, &l.its)
+		l.tested, l.peer = Client(client, &l.mine, &buffers), Server(server, &l.its, &buffers)
 	}
 	return l
 }
