@@ -109,7 +109,8 @@ func TestRecordsAreLarge(t *testing.T) {
 		drain(l.peer)
 	}
 	if l.mine.writes != MaxWrite/16384 {
-			t.Errorf("the first record has %d*256 bytes, of %d in all", l.mine.sent[3], l.mine.writes)
+		t.Errorf("%d bytes become %d records in the end, want records of 16384 bytes", MaxWrite,
+			l.mine.writes)
 	}
 }
 
