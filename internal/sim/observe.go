@@ -26,7 +26,7 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 		}
 	}
 	p.before = s.ServerState()
-	if cause := s.Account().Cause; cause >= stream.CauseTimerConnect && cause <= stream.CauseTimerServerFin &&
+	if cause := s.Account().Cause; cause >= stream.CauseTimerConnect && cause <= stream.CauseTimerHandshake &&
 		r.timed != p {
 		if r.timed != nil {
 			r.world.did(TimersTogether)

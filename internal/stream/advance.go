@@ -53,6 +53,9 @@ func (s *Stream) step(now ktime.Time) bool {
 func (s *Stream) stepServer(now ktime.Time) bool {
 	switch s.server.state {
 	case Initial:
+		if s.client.handshake {
+			return s.stepHandshake(now)
+		}
 		s.setServer(Request)
 		return true
 	case Request:
@@ -359,7 +362,7 @@ func (s *Stream) finish(now ktime.Time) Want {
 
 // wantTraffic sets the wants that hold until the next Advance.
 func (s *Stream) wantTraffic() {
-	if s.request.in.state == Open && !s.request.full {
+	if s.request.in.state == Open && !s.request.full && !s.client.handshake {
 		s.wants |= ReadClient
 	}
 	if s.response.buffered > 0 && s.response.out.state != Shut {

@@ -85,6 +85,9 @@ func (s *Stream) rank() int {
 	if s.client.state == Closed {
 		shut++
 	}
+	if s.server.handshake {
+		shut |= 1 << 7
+	}
 	return s.Retries()<<16 | int(s.server.state)<<8 | shut
 }
 

@@ -30,9 +30,13 @@ var clientEvents = []event{
 	{"-", always, nothing},
 	{"client sends", func(s *Stream) bool { return s.wants.Has(ReadClient) && s.request.buffered == 0 },
 		func(s *Stream) { s.Read(Client, 1) }},
-	{"client FIN", func(s *Stream) bool { return s.request.in.state == Open },
+	{"client's handshake completes", func(s *Stream) bool { return s.client.handshake },
+		(*Stream).Handshaken},
+	{"client's handshake fails", func(s *Stream) bool { return s.client.handshake },
+		(*Stream).HandshakeFailed},
+	{"client FIN", func(s *Stream) bool { return s.request.in.state == Open && !s.client.handshake },
 		func(s *Stream) { s.EOF(Client) }},
-	{"client reset", func(s *Stream) bool { return s.client.state != Closed },
+	{"client reset", func(s *Stream) bool { return s.client.state != Closed && !s.client.handshake },
 		func(s *Stream) { s.Broken(Client) }},
 	{"client reads", func(s *Stream) bool { return s.wants.Has(WriteClient) },
 		func(s *Stream) { s.Wrote(Client, 1) }},
@@ -43,6 +47,9 @@ var clientEvents = []event{
 
 var serverEvents = []event{
 	{"-", always, nothing},
+	{"handshake with the server", func(s *Stream) bool {
+		return s.server.state == Connecting && !s.server.handshake && s.policy.ClientHandshake > 0
+	}, func(s *Stream) { s.BeginHandshake(Server, s.times.Accepted) }},
 	{"connected", func(s *Stream) bool { return s.server.state == Connecting }, (*Stream).Connected},
 	{"connect fails", func(s *Stream) bool { return s.server.state == Connecting },
 		func(s *Stream) { s.ConnectFailed(ConnectRefused) }},
@@ -81,7 +88,7 @@ func key(s *Stream, now ktime.Time) string {
 		return int64(d.Sub(now) / time.Millisecond)
 	}
 	text := fmt.Sprint(s.client.state, s.server.state, left(s.server.deadline), s.retriesLeft, s.slot,
-		s.others, s.avoid, s.silent,
+		s.others, s.avoid, s.silent, left(s.client.deadline), s.client.handshake, s.server.handshake,
 		s.wants, s.inputs)
 	for _, c := range [...]*channel{&s.request, &s.response} {
 		text += fmt.Sprint(" ", c.in.state, c.in.timer, left(c.in.deadline), c.out.state, c.out.timer,
@@ -116,6 +123,9 @@ func explore(t *testing.T, policy Policy, faults fault.Set, onlyKill bool) *walk
 		onlyKill: onlyKill}
 	now := ktime.Time(time.Hour)
 	s := New(&policy, faults, now)
+	if policy.ClientHandshake > 0 {
+		s.BeginHandshake(Client, now)
+	}
 	s.Begin(CauseAccepted, now)
 	w.advance(walk{s: s, now: now, path: "accepted"})
 	for len(w.queue) > 0 && len(w.broken) == 0 {
@@ -230,6 +240,8 @@ var explored = []struct {
 	{"fin timeouts", Policy{Connect: time.Second, Client: 3 * time.Second, Server: 4 * time.Second,
 		Tunnel: 5 * time.Second, ClientFin: time.Second, ServerFin: 2 * time.Second, Retries: 1}},
 	{"no timeouts, no retries", Policy{}},
+	{"TLS on both sides", Policy{Connect: time.Second, Client: 3 * time.Second, Server: 4 * time.Second,
+		ClientHandshake: 2 * time.Second, ClientFin: time.Second, Retries: 1, Redispatch: 1}},
 }
 
 func TestEveryReachableStateIsSound(t *testing.T) {

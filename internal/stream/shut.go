@@ -102,6 +102,7 @@ func (s *Stream) breakServer() Want {
 func (s *Stream) closeClient() {
 	s.wants = s.wants&^ShutClient | CloseClient
 	s.client.state = Closed
+	s.endHandshake()
 	s.request.in.shut()
 	s.response.out.shut()
 }
@@ -128,6 +129,7 @@ func (s *Stream) releaseSlot() {
 // with it.
 func (s *Stream) setServer(state SideState) {
 	s.server.state = state
+	s.server.handshake = false
 	if s.faults.Has(fault.TimerNotDisarmed) {
 		return
 	}

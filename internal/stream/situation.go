@@ -23,7 +23,8 @@ func (s serverStates) has(v SideState) bool { return s>>v&1 != 0 }
 
 // unended is where the server's side can be between two calls of Advance while the client's is open: the
 // states that it passes through at once are left out. unserved is that without the end of
-// the server's side, after which nothing more is read from the client.
+// the server's side, after which nothing more is read from the client. Initial is where it is during the
+// client's handshake.
 var (
 	unended  = in(Request, Queued, TurnAround, Connecting, Established, Closed)
 	unserved = in(Request, Queued, TurnAround, Connecting, Established)
@@ -55,7 +56,10 @@ var meetings = []struct {
 	{name: "assigned", input: inAssigned, server: in(Request, Queued)},
 	{name: "enqueued", input: inEnqueued, server: in(Request)},
 	{name: "no server", input: inNoServer, server: in(Request)},
-	{name: "kill order", input: inKilled, server: unended, alone: true},
+	{name: "kill order", input: inKilled, server: unended | in(Initial), alone: true},
+	{name: "client's handshake completes", input: inHandshaken, server: in(Initial)},
+	{name: "client's handshake fails", input: inHandshakeFailed, server: in(Initial)},
+	{name: "timeout client-hs", timer: TimerClientHandshake, server: in(Initial)},
 	{name: "timeout connect", timer: TimerConnect, server: in(Connecting)},
 	{name: "timeout queue", timer: TimerQueue, server: in(Queued)},
 	{name: "turn-around", timer: TimerTurnAround, server: in(TurnAround)},
@@ -81,8 +85,10 @@ func (s *Stream) Situations(now ktime.Time) []Situation {
 
 // fires reports whether a timer of that kind has passed.
 func (s *Stream) fires(t Timer, now ktime.Time) bool {
-	if s.server.timer == t && s.server.deadline.Passed(now) {
-		return true
+	for _, v := range [...]*side{&s.client, &s.server} {
+		if v.timer == t && v.deadline.Passed(now) {
+			return true
+		}
 	}
 	for _, e := range [...]*end{&s.request.in, &s.request.out, &s.response.in, &s.response.out} {
 		if e.timer == t && e.deadline.Passed(now) {

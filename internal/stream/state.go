@@ -20,7 +20,8 @@ type SideState uint8
 // measured by it.
 const (
 	// Initial (INI): the server side of a stream that has not asked for a server yet. Left at once for
-	// Request.
+	// Request, or, when the client has a TLS handshake to go through, as soon as that is complete; for Closed
+	// when it fails.
 	Initial SideState = iota
 	// Request (REQ): a server is wanted. Nothing is connected and nothing is armed: whoever takes the
 	// stream out of this state must first look whether the client has gone (clientGone), because a shutdown
@@ -37,8 +38,8 @@ const (
 	// Assigned (ASS): a server is chosen and the connection is to be started. Transient; as in Request,
 	// whoever leaves it must look whether the client has gone.
 	Assigned
-	// Connecting (CON): the connection is under way, at most "timeout connect". Left for Established,
-	// Failed, or Closed when the client goes.
+	// Connecting (CON): the connection is under way, its TLS handshake included, at most "timeout connect".
+	// Left for Established, Failed, or Closed when the client goes.
 	Connecting
 	// Failed (CER): the attempt failed. Transient: decides between another attempt and giving up.
 	Failed
@@ -90,6 +91,7 @@ const (
 	CauseTimerTunnel                 // "timeout tunnel" has passed
 	CauseTimerClientFin              // "timeout client-fin" has passed
 	CauseTimerServerFin              // "timeout server-fin" has passed
+	CauseTimerHandshake              // "timeout client-hs" has passed
 	CauseSlot                        // a server has a free slot for it
 	CauseMore                        // its share of the last turn was used up with work left
 	CauseAdmin                       // an order of the operator
@@ -99,13 +101,12 @@ const (
 
 var causeNames = [...]string{
 	"none", "accepted", "client event", "server event", "timer connect", "timer queue", "timer turn-around",
-	"timer client", "timer server", "timer tunnel", "timer client-fin", "timer server-fin", "slot",
-	"more work",
-	"admin", "spin action",
+	"timer client", "timer server", "timer tunnel", "timer client-fin", "timer server-fin",
+	"timer client-hs", "slot", "more work", "admin", "spin action",
 }
 
 // timer reports whether it is that a timer has passed.
-func (c Cause) timer() bool { return c >= CauseTimerConnect && c <= CauseTimerServerFin }
+func (c Cause) timer() bool { return c >= CauseTimerConnect && c <= CauseTimerHandshake }
 
 // String names the cause as dumps and verdicts print it.
 func (c Cause) String() string { return causeNames[c] }
@@ -124,10 +125,12 @@ const (
 	TimerTunnel
 	TimerClientFin
 	TimerServerFin
+	TimerClientHandshake
 )
 
 var timerNames = [...]string{
 	"none", "connect", "queue", "turn-around", "client", "server", "tunnel", "client-fin", "server-fin",
+	"client-hs",
 }
 
 // String names the timer as the configuration does.

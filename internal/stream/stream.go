@@ -20,6 +20,8 @@ import (
 // immutable. Timeouts of 0 are not set: no limit.
 type Policy struct {
 	Connect, Client, Server, Tunnel, ClientFin, ServerFin, Queue time.Duration
+	// ClientHandshake is for the client's TLS handshake; not set means Client.
+	ClientHandshake time.Duration
 	// Retries is the number of attempts after the first.
 	Retries int
 	// Redispatch is 0 to stay with the first server; N > 0 lets every Nth retry, N < 0 the Nth last retry
@@ -60,12 +62,14 @@ type channel struct {
 type side struct {
 	state    SideState
 	timer    Timer
-	deadline ktime.Time // of connect, queue or turn-around; Never otherwise
+	deadline ktime.Time // of the client's handshake, connect, queue or turn-around; Never otherwise
+	// handshake is true exactly when the TLS handshake of its connection is under way.
+	handshake bool
 }
 
 // input is what the engine recorded since the last Advance. Of each pair the client's bit comes first, so
 // that shifting it by a Side gives that side's.
-type input uint16
+type input uint32
 
 const (
 	inClientRead input = 1 << iota
@@ -84,6 +88,8 @@ const (
 	inEnqueued
 	inNoServer
 	inKilled
+	inHandshaken
+	inHandshakeFailed
 
 	inTraffic = inClientRead | inServerRead | inClientWrote | inServerWrote
 	inBreaks  = inClientEOF | inServerEOF | inClientBroken | inServerBroken | inClientWriteFailed |

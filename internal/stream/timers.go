@@ -166,7 +166,7 @@ func (s *Stream) timedOut(e *end, now ktime.Time) bool {
 // that we have nothing for, is not late. Nor is a client whose bytes still wait for a server to be reached.
 func (s *Stream) rearm(now ktime.Time) {
 	waits := s.server.state.connecting() && (s.request.buffered > 0 || s.silent)
-	s.request.in.wait(!s.request.full && !waits, now)
+	s.request.in.wait(!s.request.full && !waits && !s.client.handshake, now)
 	s.response.out.wait(s.response.buffered > 0, now)
 	if s.server.state == Established {
 		s.response.in.wait(!s.response.full, now)
@@ -188,6 +188,9 @@ func (e *end) wait(waiting bool, now ktime.Time) {
 // Deadline returns the stream's nearest deadline and the timer it belongs to.
 func (s *Stream) Deadline() (ktime.Time, Timer) {
 	deadline, timer := s.server.deadline, s.server.timer
+	if s.client.deadline < deadline {
+		deadline, timer = s.client.deadline, s.client.timer
+	}
 	for _, e := range [...]*end{&s.request.in, &s.request.out, &s.response.in, &s.response.out} {
 		if e.deadline < deadline {
 			deadline, timer = e.deadline, e.timer

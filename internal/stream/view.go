@@ -119,6 +119,12 @@ func (s *Stream) Check(now ktime.Time) error {
 	s.checkChannel(&s.response, "response", bad)
 	bad(s.slot && s.inputs&inAssigned == 0 && (s.server.state <= Queued || s.server.state == Closed),
 		"a slot is held in server state %s", s.server.state)
+	bad(s.client.handshake && (s.client.state != Established || s.server.state != Initial),
+		"a handshake of the client is under way in state %s, server %s", s.client.state, s.server.state)
+	bad(s.server.handshake && s.server.state != Connecting,
+		"a handshake of the server is under way in state %s", s.server.state)
+	bad(s.client.deadline.IsSet() && !s.client.handshake, "the %s timer is armed without a handshake",
+		s.client.timer)
 	bad(s.server.deadline.IsSet() && !s.server.state.connecting(),
 		"the %s timer is armed in server state %s", s.server.timer, s.server.state)
 	return errors.Join(wrong...)
