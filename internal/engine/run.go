@@ -122,7 +122,7 @@ func (w *worker) connectResult(c *conn) bool {
 	}
 	end.ready &^= connecting | connectResult
 	if errno := w.kernel.SocketError(int(end.fd)); errno != 0 {
-		c.stream.ConnectFailed(connectError(errno))
+		c.stream.ConnectFailed(connectError(errno, c.server))
 		return true
 	}
 	end.ready |= writable
@@ -130,8 +130,12 @@ func (w *worker) connectResult(c *conn) bool {
 	return true
 }
 
-// connectError sorts the errors of a connect.
-func connectError(errno sys.Errno) stream.ConnectError {
+// connectError sorts the errors of a connect to a server.
+func connectError(errno sys.Errno, to *server) stream.ConnectError {
+	if errno == sys.EAGAIN && to.address.IsUnix() {
+		// connect(2): the queue of the server is full. A TCP server would keep the attempt waiting.
+		return stream.ConnectRefused
+	}
 	switch errno {
 	case sys.EMFILE, sys.ENFILE, sys.ENOBUFS, sys.ENOMEM, sys.EADDRNOTAVAIL, sys.EAGAIN:
 		return stream.ConnectResource
@@ -190,7 +194,7 @@ func (w *worker) connect(c *conn) bool {
 	c.attempts++
 	fd, errno := w.kernel.Connect(c.server.address, c.backend.config.ServerKeepAlive)
 	if errno != 0 && errno != sys.EINPROGRESS {
-		c.stream.ConnectFailed(connectError(errno))
+		c.stream.ConnectFailed(connectError(errno, c.server))
 		return true
 	}
 	end := &c.ends[stream.Server]
@@ -202,7 +206,7 @@ func (w *worker) connect(c *conn) bool {
 	if errno := w.register(fd, descriptor{kind: kindServer, conn: c}, events); errno != 0 {
 		end.fd = -1
 		w.kernel.Close(fd)
-		c.stream.ConnectFailed(connectError(errno))
+		c.stream.ConnectFailed(connectError(errno, c.server))
 		return true
 	}
 	if !end.ready.has(connecting) {

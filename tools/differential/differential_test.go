@@ -31,6 +31,13 @@ var spread = []string{
 	"large-request-for-a-slow-reader",
 	"urgent-byte-of-the-client",
 	"dontlognull-for-a-client-that-leaves",
+	"ipv6-request-and-answer",
+	"unix-request-and-answer",
+	"unix-server-with-a-full-queue",
+	"kill-in-the-queue",
+	"kill-established", // a known difference
+	"leave-with-a-stream-in-the-queue",
+	"two-slots-and-five-clients",
 }
 
 func TestProxiesAgree(t *testing.T) {
@@ -69,12 +76,13 @@ func TestEveryKindOfScenarioIsThere(t *testing.T) {
 		t.Errorf("%d scenarios, should be at least 60", len(all))
 	}
 	var lines []string
-	used := map[string]bool{}
+	used, networks := map[string]bool{}, map[network]bool{}
 	for _, s := range all {
 		lines = append(lines, s.proxy...)
 		for _, m := range s.moves {
 			used[m.verb] = true
 		}
+		networks[s.front], networks[s.back] = true, true
 		for _, v := range s.servers {
 			used[answerNames[v.answer]] = true
 		}
@@ -87,8 +95,11 @@ func TestEveryKindOfScenarioIsThere(t *testing.T) {
 			t.Errorf("no scenario has a line %q", start)
 		}
 	}
+	if len(networks) != len(networkNames) {
+		t.Errorf("%d of the networks %v are used", len(networks), networkNames)
+	}
 	for _, verb := range []string{"send", "urgent", "fin", "close", "reset", "pause", "stop",
-		"open", "accept", "refuse", "silent",
+		"open", "accept", "refuse", "silent", "kill", "leave", "await-exit",
 	} {
 		if !used[verb] {
 			t.Errorf("no scenario has %q", verb)
@@ -156,6 +167,8 @@ func TestMistakesInScenariosAreFound(t *testing.T) {
 		"scenario a\nserver: fin\n":               "no server 1",
 		"scenario a\nserver accept\nproxy: fin\n": "fin",
 		"scenario a\nclient: stop\n":              "stop",
+		"scenario a\nclient: kill 1\n":            "kill",
+		"scenario a\nclients ipv5\n":              "ipv5",
 	} {
 		_, err := parseScenarios("file", text)
 		if err == nil || !strings.Contains(err.Error(), want) {

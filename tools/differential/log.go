@@ -29,7 +29,7 @@ func newLogSocket(at place) (*logSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a syslog socket: %w", err)
 	}
-	if err := unix.Bind(fd, at.port(logPort)); err != nil {
+	if err := unix.Bind(fd, at.socket(ipv4, logPort)); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("binding the syslog socket: %w", err)
 	}

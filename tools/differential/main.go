@@ -152,7 +152,7 @@ func (c *contest) compare(s *scenario) (*outcome, error) {
 		return nil, fmt.Errorf("making a directory: %w", err)
 	}
 	defer os.RemoveAll(directory)
-	at := newPlace()
+	at := newPlace(directory)
 	file := filepath.Join(directory, "proxy.cfg")
 	if err := os.WriteFile(file, []byte(s.configuration(at)), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration: %w", err)
@@ -198,13 +198,14 @@ func (s *scenario) play(at place, name, program string, arguments ...string) ([]
 	p := &play{scenario: s, place: at, log: log}
 	defer p.end()
 	for i, v := range s.servers {
-		one, err := newServer(i+1, at.port(frontPort+i+1), v.answer)
+		one, err := newServer(i+1, at.socket(s.back, frontPort+i+1), v.answer)
 		if err != nil {
 			return nil, err
 		}
 		p.servers = append(p.servers, one)
 	}
-	if p.proxy, err = startProxy(name, at, program, arguments...); err != nil {
+	if p.proxy, err = startProxy(name, func() (bool, error) { return at.listens(s.front) }, program,
+		arguments...); err != nil {
 		return nil, err
 	}
 	defer p.proxy.stop()

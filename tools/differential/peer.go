@@ -28,6 +28,7 @@ type verb struct {
 	do       func(c *peer, n int) error
 	ofServer func(p *play, s *server) error
 	ofProxy  func(p *proxy, n int) error
+	ofPlay   func(p *play, n int) error // also a step of the proxy
 	until    func(p *play, m move, c *peer) bool
 }
 
@@ -54,11 +55,14 @@ func init() {
 			return p.peer(m.actor) != nil
 		}},
 		// What happens while the proxy is stopped happens for it at once.
-		"stop":     {ofProxy: (*proxy).halt},
-		"continue": {ofProxy: (*proxy).proceed},
-		"lapse":    {number: true, ofProxy: (*proxy).lapse},
-		"open":     {ofServer: func(_ *play, s *server) error { return s.become(accepts) }},
-		"refuse":   {ofServer: func(_ *play, s *server) error { return s.become(refuses) }},
+		"stop":       {ofProxy: (*proxy).halt},
+		"continue":   {ofProxy: (*proxy).proceed},
+		"lapse":      {number: true, ofProxy: (*proxy).lapse},
+		"leave":      {ofProxy: (*proxy).leave},
+		"kill":       {number: true, ofPlay: (*play).kill},
+		"await-exit": {ofPlay: func(p *play, _ int) error { return p.await(p.proxy.hasEnded) }},
+		"open":       {ofServer: func(_ *play, s *server) error { return s.become(accepts) }},
+		"refuse":     {ofServer: func(_ *play, s *server) error { return s.become(refuses) }},
 	}
 }
 
@@ -197,28 +201,39 @@ func (c *peer) reset(int) error {
 	return err
 }
 
-// tcpSocket returns a socket that does not block.
-func tcpSocket() (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+// streamSocket returns a socket for an address that does not block.
+func streamSocket(at unix.Sockaddr) (int, error) {
+	domain := unix.AF_INET
+	switch at.(type) {
+	case *unix.SockaddrInet6:
+		domain = unix.AF_INET6
+	case *unix.SockaddrUnix:
+		domain = unix.AF_UNIX
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("making a socket: %w", err)
 	}
 	return fd, nil
 }
 
-// dialPeer connects to a listener of this machine, which the kernel does at once.
-func dialPeer(to *unix.SockaddrInet4, name string) (*peer, error) {
-	fd, err := tcpSocket()
+// dialPeer connects to a listener of this machine, which the kernel does at once. A connection that is
+// refused is a peer without one.
+func dialPeer(to unix.Sockaddr, name string) (*peer, error) {
+	fd, err := streamSocket(to)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		return nil, fmt.Errorf("connecting to port %d: %w", to.Port, err)
+	if err = unix.Connect(fd, to); err == unix.EINPROGRESS {
+		err = awaitConnected(fd)
 	}
-	if err := awaitConnected(fd); err != nil {
+	if err == unix.ECONNREFUSED || err == unix.ENOENT {
 		unix.Close(fd)
-		return nil, err
+		return &peer{name: name, fd: -1, events: []string{"refused"}}, nil
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("connecting to %+v: %w", to, err)
 	}
 	return &peer{name: name, fd: fd, port: portOf(fd)}, nil
 }
@@ -236,19 +251,28 @@ func awaitConnected(fd int) error {
 			return fmt.Errorf("a listener of this machine does not answer")
 		default:
 			if code, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); code != 0 {
-				return fmt.Errorf("connecting: %w", unix.Errno(code))
+				return unix.Errno(code)
 			}
 			return nil
 		}
 	}
 }
 
-// portOf returns the port that a socket is bound to.
+// portOf returns the port that a socket is bound to. A client of a unix socket has none; in the log it has
+// the number of the listener.
 func portOf(fd int) int {
-	if at, err := unix.Getsockname(fd); err == nil {
-		if at, ok := at.(*unix.SockaddrInet4); ok {
-			return at.Port
-		}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0
 	}
-	return 0
+	switch at := at.(type) {
+	case *unix.SockaddrInet4:
+		return at.Port
+	case *unix.SockaddrInet6:
+		return at.Port
+	}
+	return onlyListener
 }
+
+// onlyListener is the number of the proxy's listener.
+const onlyListener = 1

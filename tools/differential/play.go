@@ -54,6 +54,9 @@ func (p *play) make(m move) error {
 	if v.ofProxy != nil {
 		return v.ofProxy(p.proxy, m.n)
 	}
+	if v.ofPlay != nil {
+		return v.ofPlay(p, m.n)
+	}
 	if v.ofServer != nil {
 		return v.ofServer(p, p.servers[m.actor.number-1])
 	}
@@ -77,11 +80,20 @@ func (p *play) connect(a actor) error {
 	if a.isServer || a.number != len(p.clients)+1 {
 		return fmt.Errorf("clients connect in turn, and once")
 	}
-	c, err := dialPeer(p.place.front(), a.String())
+	c, err := dialPeer(p.place.socket(p.front, frontPort), a.String())
 	if err == nil {
 		p.clients = append(p.clients, c)
 	}
 	return err
+}
+
+// kill has the stream of a client ended by the runtime API.
+func (p *play) kill(client int) error {
+	c := p.peer(actor{number: client})
+	if c == nil {
+		return fmt.Errorf("there is no client %d", client)
+	}
+	return p.place.kill(c)
 }
 
 // peer returns the connection of an actor, nil when there is none.

@@ -4,53 +4,38 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// place is an address of the loopback network that is this scenario's alone, so that its ports are free.
-type place [4]byte
-
-// The ports at a place. Servers have the following ones.
+// logPort is where the syslog server is, frontPort where the proxy listens. Servers have the ports after it.
 const (
 	logPort   = 5140
 	frontPort = 8000
 )
-
-func newPlace() place {
-	return place{127, byte(1 + rand.IntN(254)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))}
-}
-
-func (p place) String() string { return fmt.Sprintf("%d.%d.%d.%d", p[0], p[1], p[2], p[3]) }
-
-func (p place) port(n int) *unix.SockaddrInet4 { return &unix.SockaddrInet4{Port: n, Addr: p} }
-
-func (p place) front() *unix.SockaddrInet4 { return p.port(frontPort) }
 
 // configuration returns the file that both proxies read. Timeouts that a scenario does not set are so long
 // that no step can meet them.
 func (s *scenario) configuration(at place) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("global\n    nbthread 1\n    maxconn 100\n    log %v:%d local0", at, logPort)
+	line("global\n    nbthread 1\n    maxconn 100\n    log %s local0", at.text(ipv4, logPort))
+	line("    stats socket %s level admin", at.statsSocket())
 	for _, l := range s.global {
 		line("    %s", l)
 	}
 	line("defaults\n    mode tcp\n    log global\n    option tcplog")
 	line("    timeout connect 1m\n    timeout client 1m\n    timeout server 1m")
-	line("listen front\n    bind %v:%d", at, frontPort)
+	line("listen front\n    bind %s", at.text(s.front, frontPort))
 	for _, l := range s.proxy {
 		line("    %s", l)
 	}
 	for i, v := range s.servers {
-		line("    server s%d %v:%d %s", i+1, at, frontPort+i+1, v.options)
+		line("    server s%d %s %s", i+1, at.text(s.back, frontPort+i+1), v.options)
 	}
 	return b.String()
 }
@@ -61,12 +46,14 @@ type proxy struct {
 	command *exec.Cmd
 	output  bytes.Buffer
 	halted  bool // by a signal
+	leaving bool // it was told to end when its streams have ended
 	ended   chan struct{}
 	err     error // of the process, once ended is closed
 }
 
 // startProxy starts a proxy and waits until it listens. It dies with the thread that calls this.
-func startProxy(name string, at place, program string, arguments ...string) (*proxy, error) {
+func startProxy(name string, listens func() (bool, error), program string, arguments ...string) (*proxy,
+	error) {
 	p := &proxy{name: name, command: exec.Command(program, arguments...), ended: make(chan struct{})}
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -78,7 +65,7 @@ func startProxy(name string, at place, program string, arguments ...string) (*pr
 		close(p.ended)
 	}()
 	for end := time.Now().Add(patience); ; time.Sleep(pause) {
-		ready, err := listens(at)
+		ready, err := listens()
 		if err == nil {
 			err = p.alive()
 		}
@@ -95,21 +82,13 @@ func startProxy(name string, at place, program string, arguments ...string) (*pr
 	}
 }
 
-// listens reports whether somebody listens on the front port of a place.
-func listens(at place) (bool, error) {
-	text, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return false, fmt.Errorf("looking for the listener: %w", err)
-	}
-	// The address as the kernel prints it, an empty one for the other side, and the state LISTEN.
-	address := fmt.Sprintf(" %02X%02X%02X%02X:%04X 00000000:0000 0A ", at[3], at[2], at[1], at[0], frontPort)
-	return bytes.Contains(text, []byte(address)), nil
-}
-
-// alive reports why the proxy has ended, nil while it runs.
+// alive reports why the proxy has ended, nil while it runs, or when it was told to end and did so in order.
 func (p *proxy) alive() error {
 	select {
 	case <-p.ended:
+		if p.leaving && p.err == nil {
+			return nil
+		}
 		return fmt.Errorf("%s has ended (%v) and said:\n%s", p.name, p.err, p.output.String())
 	default:
 		return nil
@@ -120,6 +99,22 @@ func (p *proxy) alive() error {
 func (p *proxy) stop() {
 	_ = p.command.Process.Kill()
 	<-p.ended
+}
+
+// hasEnded reports whether the process has ended.
+func (p *proxy) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// leave tells the proxy to take no more connections and to end with its last stream.
+func (p *proxy) leave(int) error {
+	p.leaving = true
+	return p.command.Process.Signal(syscall.SIGUSR1)
 }
 
 // halt stops the proxy where it is: what happens then it will find all at once.
@@ -143,6 +138,9 @@ func (p *proxy) lapse(milliseconds int) error {
 // rests reports whether every thread of the proxy sleeps (or is halted), and none ran while that was looked
 // at: then it has seen to everything that was there for it.
 func (p *proxy) rests() bool {
+	if p.hasEnded() {
+		return true
+	}
 	before, asleep := p.threads()
 	if !asleep {
 		return false

@@ -20,6 +20,8 @@ type scenario struct {
 	proxy   []string // lines of the proxy's section
 	servers []serverScript
 	moves   []move
+	// front and back are the networks of the clients and of the servers.
+	front, back network
 	// uncounted is true exactly when the bytes in the log depend on the size of the proxy's buffers.
 	uncounted bool
 }
@@ -152,6 +154,16 @@ func (s *scenario) parseLine(line string) error {
 		s.global = append(s.global, rest)
 		return nil
 	}
+	for word, n := range map[string]*network{"clients ": &s.front, "servers ": &s.back} {
+		if name, ok := strings.CutPrefix(line, word); ok {
+			i := slices.Index(networkNames, name)
+			if i < 0 {
+				return fmt.Errorf("a network that is not one of %v but %q", networkNames, name)
+			}
+			*n = network(i)
+			return nil
+		}
+	}
 	if line == "uncounted" {
 		s.uncounted = true
 		return nil
@@ -177,7 +189,7 @@ func (s *scenario) parseSteps(a actor, text string) error {
 			return fmt.Errorf("a step is empty")
 		}
 		v, ok := verbs[words[0]]
-		if !ok || a.isProxy != (v.ofProxy != nil) || v.ofServer != nil && !a.isServer {
+		if !ok || a.isProxy != (v.ofProxy != nil || v.ofPlay != nil) || v.ofServer != nil && !a.isServer {
 			return fmt.Errorf("%v has no step named %q", a, words[0])
 		}
 		m := move{actor: a, verb: words[0]}

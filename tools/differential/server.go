@@ -9,14 +9,14 @@ import (
 // server is a server of the play: a port, and the connections that came to it.
 type server struct {
 	number      int
-	at          *unix.SockaddrInet4
+	at          unix.Sockaddr
 	fd          int     // bound, and listening unless it refuses
 	fillers     []*peer // what keeps the accept queue of a silent server full
 	answer      answer
 	connections []*peer
 }
 
-func newServer(number int, at *unix.SockaddrInet4, a answer) (*server, error) {
+func newServer(number int, at unix.Sockaddr, a answer) (*server, error) {
 	s := &server{number: number, at: at, fd: -1}
 	if err := s.become(a); err != nil {
 		s.end()
@@ -43,8 +43,11 @@ func (s *server) become(a answer) error {
 	s.end()
 	s.answer = a
 	var err error
-	if s.fd, err = tcpSocket(); err != nil {
+	if s.fd, err = streamSocket(s.at); err != nil {
 		return err
+	}
+	if path, ok := s.at.(*unix.SockaddrUnix); ok {
+		_ = unix.Unlink(path.Name) // of the answer that it had before
 	}
 	if err = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
 		err = unix.Bind(s.fd, s.at)
@@ -60,7 +63,7 @@ func (s *server) become(a answer) error {
 		err = s.fill()
 	}
 	if err != nil {
-		return fmt.Errorf("server %d on port %d: %w", s.number, s.at.Port, err)
+		return fmt.Errorf("server %d at %+v: %w", s.number, s.at, err)
 	}
 	return nil
 }
