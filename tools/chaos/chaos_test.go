@@ -12,7 +12,8 @@ import (
 func buildWhyspin(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "whyspin")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/whyspin").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "../../cmd/whyspin")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building whyspin: %v\n%s", err, out)
 	}
 	return program
@@ -100,7 +101,8 @@ func TestWarningsOfTheProxyAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"<134>Nov 22 21:00:00 whyspin[1]: 127.0.0.1:1 [22/Nov/2026:21:00:00.000] wild wild/s1 1/0/5 10 sD 1/1/0/0/+1 0/0",
+		"<134>Nov 22 21:00:00 whyspin[1]: 127.0.0.1:1 [22/Nov/2026:21:00:00.000] wild wild/s1 1/0/5 10 sD " +
+			"1/1/0/0/+1 0/0",
 		"<133>Nov 22 21:00:00 whyspin[1]: whyspin started",
 		"<132>Nov 22 21:00:00 whyspin[1]: stream 0x1 made 1000 wakeups without progress",
 	} {

@@ -36,8 +36,9 @@ func (h *histogram) p99() (time.Duration, uint64) {
 	return 0, all
 }
 
-// parts is how many parts the run is cut into, for a p99 of each. Medians over the first third of them and over
-// the last are compared, so that a part in which the machine was busy with something else counts for nothing.
+// parts is how many parts the run is cut into, for a p99 of each. Medians over the first third of them and
+// over the last are compared, so that a part in which the machine was busy with something else counts for
+// nothing.
 const parts = 30
 
 // course is how latencies went over time.
@@ -56,8 +57,8 @@ func (c *course) add(d time.Duration) {
 // with what a proxy has done (lists that are searched, timers that pile up) grows by more over minutes.
 const flatWithin = 1.5
 
-// trend compares the first third of a run with the last: the median p99 of each, and the median of its ratio to
-// that of a course beside it, the same talk through a proxy that has nothing else to do. On a machine that
+// trend compares the first third of a run with the last: the median p99 of each, and the median of its ratio
+// to that of a course beside it, the same talk through a proxy that has nothing else to do. On a machine that
 // became busy with other things both take longer, and the ratio stays.
 type trend struct {
 	p99, beside, ratio [2]time.Duration // of a ratio of 1 the last is a second

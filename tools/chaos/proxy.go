@@ -69,9 +69,10 @@ global
     log %s local0
 `
 
-// startProxy runs whyspin with a configuration and waits until it answers. Its files' names begin with stem. It
-// dies with this process.
-func startProxy(ctx context.Context, program, stem, log string, workers int, sections string) (*proxy, error) {
+// startProxy runs whyspin with a configuration and waits until it answers. Its files' names begin with stem.
+// It dies with this process.
+func startProxy(ctx context.Context, program, stem, log string, workers int, sections string) (*proxy,
+	error) {
 	stats, admin, file := stem+"-stats.sock", stem+"-admin.sock", stem+".cfg"
 	text := fmt.Sprintf(globalSection, workers, stats, admin, log) + sections
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -54,6 +54,12 @@ const healthyTimeouts = `    timeout connect 30s
     retries 0
 `
 
+// wildTimeouts are those of the frontend where the wild meet each other.
+const wildTimeouts = `    timeout tunnel 1500ms
+    timeout client-fin 500ms
+    timeout server-fin 500ms
+`
+
 // newStorm chooses the addresses: ports of both families of loopback, and unix sockets.
 func newStorm(directory string, seed uint64) (*storm, error) {
 	s := &storm{seed: seed}
@@ -114,7 +120,7 @@ func (s *storm) configuration(directory string) (string, error) {
 		name, lines string
 		servers     []string
 	}{
-		{"wild", "    timeout tunnel 1500ms\n    timeout client-fin 500ms\n    timeout server-fin 500ms\n", wild},
+		{"wild", wildTimeouts, wild},
 		{"bad", "", []string{s.refusing.String(), s.mute.String(), s.flapping[1].String()}},
 		{"abort", "    option abortonclose\n    timeout client 500ms\n",
 			[]string{s.mute.String(), s.flapping[0].String(), s.wild[0].String()}},

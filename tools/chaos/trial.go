@@ -38,12 +38,12 @@ type trial struct {
 
 // The share of the time for warming up, and at most how long that is.
 const (
-	warmShare = 6
-	warmUp    = time.Minute
+	warmShare = 5
+	warmUp    = 2 * time.Minute
 )
 
-// judgedFrom is how long a run must be for its heap and its latencies to be judged: in a shorter one pools are
-// still filled, and a few exchanges make the p99.
+// judgedFrom is how long a run must be for its heap and its latencies to be judged: in a shorter one pools
+// are still filled, and a few exchanges make the p99.
 const judgedFrom = time.Minute
 
 // heapWithin is by what part the live heap may be larger at the end than after the warm-up.
@@ -101,7 +101,8 @@ func (t *trial) startIdle(ctx context.Context) (*proxy, error) {
 	var b strings.Builder
 	b.WriteString(soakDefaults)
 	front(&b, "idle", healthyTimeouts, []address{t.idle}, server.String())
-	return startProxy(ctx, t.whyspin, filepath.Join(t.directory, "idle"), t.log.address(), t.workers, b.String())
+	return startProxy(ctx, t.whyspin, filepath.Join(t.directory, "idle"), t.log.address(), t.workers,
+		b.String())
 }
 
 func (t *trial) complain(format string, arguments ...any) {
@@ -268,7 +269,8 @@ func (t *trial) account(ctx context.Context, when string) error {
 	lines := strings.Split(spin, "\n")
 	if !slices.Contains(lines, "suspects: 0") || !slices.Contains(lines, "findings: 0") ||
 		strings.Count(spin, " unnamed=0 ") != t.workers {
-		t.complain("%s: show spin is not without suspects, findings and wakeups without a name:\n%s", when, spin)
+		t.complain("%s: show spin is not without suspects, findings and wakeups without a name:\n%s", when,
+			spin)
 	}
 	return nil
 }
