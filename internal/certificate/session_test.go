@@ -1,0 +1,219 @@
+package certificate
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// remembers is a client that resumes sessions.
+func remembers(name string, version uint16) *tls.Config {
+	c := asks(name)
+	c.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	c.MinVersion, c.MaxVersion = version, version
+	return c
+}
+
+// resumes makes a connection and reports whether it goes on with an earlier session.
+func resumes(t *testing.T, client, server *tls.Config) bool {
+	t.Helper()
+	c, s, err, _ := shake(client, server)
+	must(t, err)
+	if c.DidResume != s.DidResume {
+		t.Errorf("the client says %t, the server %t", c.DidResume, s.DidResume)
+	}
+	return c.DidResume
+}
+
+var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
+
+func TestSessionsLastForTheirLifetime(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	for _, options := range []string{"", "no-tls-tickets", "alpn h2"} {
+		for _, version := range versions {
+			t.Run(fmt.Sprint(options, " ", tls.VersionName(version)), func(t *testing.T) {
+				now := newClock()
+				c := a.parse("tune.ssl.lifetime 100", "ssl crt DIR/a.pem "+options, "")
+				s := a.load(c, now.now)
+				server := s.Listener(c.Proxies[0].Binds[0].TLS)
+				client := remembers("a.example", version)
+				if resumes(t, client, server) {
+					t.Error("the first connection resumes a session")
+				}
+				now.move(99 * time.Second)
+				if !resumes(t, client, server) {
+					t.Error("within the lifetime the session is not resumed")
+				}
+				now.move(201 * time.Second)
+				if resumes(t, client, server) {
+					t.Error("after the lifetime the session is resumed")
+				}
+				counted := s.Counters()
+				want := Counters{}
+				if options == "no-tls-tickets" {
+					want = Counters{Lookups: 2, Misses: 1}
+				}
+				if counted != want {
+					t.Errorf("counted are %+v, want %+v", counted, want)
+				}
+			})
+		}
+	}
+}
+
+func TestKeysOfTicketsAreReplaced(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	now := newClock()
+	c := a.parse("tune.ssl.lifetime 1d", "ssl crt DIR/a.pem", "")
+	s := a.load(c, now.now)
+	server := s.Listener(c.Proxies[0].Binds[0].TLS)
+	client := remembers("a.example", tls.VersionTLS12)
+	resumes(t, client, server)
+	before, version := s.secrets.current(now.now())
+	oldest := before[0]
+	now.move(23 * time.Hour)
+	if _, v := s.secrets.current(now.now()); v != version {
+		t.Error("the keys are replaced too early")
+	}
+	now.move(2 * time.Hour)
+	fresh := remembers("a.example", tls.VersionTLS12)
+	resumes(t, fresh, server)
+	after, v := s.secrets.current(now.now())
+	if v != version+1 || len(after) != 2 || after[1] != oldest || after[0] == oldest {
+		t.Errorf("after a day there are %d secrets of version %d", len(after), v)
+	}
+	if !resumes(t, fresh, server) {
+		t.Error("a session under the new key is not resumed")
+	}
+	now.move(25 * time.Hour)
+	if all, _ := s.secrets.current(now.now()); len(all) != 2 || all[1] == oldest {
+		t.Errorf("after two days the first key is still there, of %d", len(all))
+	}
+}
+
+// A session must not be carried to a listener that asks for more.
+func TestASessionBelongsToItsListener(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	for _, options := range []string{"", "no-tls-tickets"} {
+		c := a.parse("", strings.ReplaceAll("ssl crt DIR/a.pem X|ssl crt DIR/a.pem verify optional "+
+			"ca-file DIR/ca.pem X|ssl crt DIR/a.pem verify required ca-file DIR/ca.pem X", "X", options), "")
+		s := a.load(c, time.Now)
+		binds := c.Proxies[0].Binds
+		for _, version := range versions {
+			client := remembers("a.example", version)
+			resumes(t, client, s.Listener(binds[0].TLS))
+			if resumes(t, client, s.Listener(binds[1].TLS)) {
+				t.Errorf("%q: a session is resumed where certificates are asked for", options)
+			}
+			if _, _, err, _ := shake(client, s.Listener(binds[2].TLS)); err == nil {
+				t.Errorf("%q: a session got past the listener that requires a certificate", options)
+			}
+		}
+	}
+}
+
+func TestKeysOfTicketsFromAFile(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	var lines []string
+	for range 5 {
+		key := make([]byte, shortTicketKey)
+		rand.Read(key)
+		lines = append(lines, base64.StdEncoding.EncodeToString(key))
+	}
+	load := func(keys ...string) *tls.Config {
+		a.write("keys", strings.Join(keys, "\n")+"\n")
+		_, server := a.bound("", "ssl crt DIR/a.pem tls-ticket-keys DIR/keys")
+		return server
+	}
+	first := load(lines[0], lines[1], lines[2], lines[3]) // encrypts with the third
+	client := remembers("a.example", tls.VersionTLS12)
+	resumes(t, client, first)
+	kept := client.ClientSessionCache
+	for _, test := range []struct {
+		name string
+		keys []string
+		want bool
+	}{
+		{"the same file", lines[:4], true},
+		{"the next in turn", lines[1:5], true},
+		{"the one that encrypts as the oldest", []string{lines[2], lines[3], lines[4]}, true},
+		{"the one that encrypts as the newest", []string{lines[4], lines[0], lines[2]}, true},
+		{"without it", []string{lines[0], lines[1], lines[3]}, false},
+	} {
+		one := remembers("a.example", tls.VersionTLS12)
+		session, _ := kept.Get("a.example")
+		one.ClientSessionCache.Put("a.example", session)
+		if got := resumes(t, one, load(test.keys...)); got != test.want {
+			t.Errorf("%s: resumed is %t", test.name, got)
+		}
+	}
+}
+
+func TestMistakesInAFileOfKeys(t *testing.T) {
+	short := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), shortTicketKey))
+	long := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), longTicketKey))
+	for text, want := range map[string]string{
+		short + "\n" + short + "\n": "it has less than three keys",
+		"":                          "line 1 has 0 bytes, a key has 48 or 80",
+		short + "\nmöp\n":           "line 2 is not in base64",
+		short + "\n" + long + "\n" + short + "\n": "line 2 has a key of another length than those before",
+		short + "\n" + short[:20] + "\n":          "line 2 has 15 bytes, a key has 48 or 80",
+	} {
+		if _, err := readTicketKeys([]byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	if all, err := readTicketKeys([]byte(strings.Repeat(long+"\n", 3))); err != nil || len(all) != 3 {
+		t.Errorf("three long keys are %d and %v", len(all), err)
+	}
+}
+
+func TestTheCacheOfSessionsHasItsSize(t *testing.T) {
+	s := newSessions(2)
+	now := time.Now()
+	end := now.Add(time.Minute)
+	one, two := s.put([]byte("1"), end), s.put([]byte("2"), end)
+	s.get(one, now) // so that the other is the oldest
+	three := s.put([]byte("3"), end)
+	for name, want := range map[*[]byte]string{&one: "1", &two: "", &three: "3"} {
+		if got := string(s.get(*name, now)); got != want {
+			t.Errorf("of three sessions in a cache for two, one is %q, want %q", got, want)
+		}
+	}
+	if got := s.get(one, end); got != nil || s.used.Len() != 1 || len(s.byName) != 1 {
+		t.Errorf("at its end a session is %q, and %d are kept", got, s.used.Len())
+	}
+	if s.get(one[:5], now) != nil || s.lookups.Load() != 6 || s.misses.Load() != 3 {
+		t.Errorf("%d lookups, %d misses", s.lookups.Load(), s.misses.Load())
+	}
+}
+
+func TestSessionsWithServers(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	const verified = "ssl ca-file DIR/ca.pem sni str(a.example)"
+	c := a.parse("", "ssl crt DIR/a.pem", verified+"|"+verified+" no-ssl-reuse|"+verified+" no-tls-tickets")
+	s := a.load(c, time.Now)
+	there := s.Listener(c.Proxies[0].Binds[0].TLS)
+	servers := c.Proxies[0].Servers
+	if resumes(t, s.Server(servers[0].TLS), there) || !resumes(t, s.Server(servers[0].TLS), there) {
+		t.Error("the second connection does not resume the session of the first")
+	}
+	if got, want := s.Counters(), (Counters{ServerLookups: 2, ServerMisses: 1}); got != want {
+		t.Errorf("counted are %+v, want %+v", got, want)
+	}
+	for _, v := range servers[1:] {
+		if resumes(t, s.Server(v.TLS), there) || resumes(t, s.Server(v.TLS), there) {
+			t.Errorf("%s resumes a session", v.Name)
+		}
+	}
+}

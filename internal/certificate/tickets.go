@@ -1,0 +1,102 @@
+package certificate
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// secret is what the keys of session tickets are derived from.
+type secret [32]byte
+
+// String keeps a secret out of what is printed.
+func (secret) String() string { return "(secret)" }
+
+// GoString does so for %#v.
+func (secret) GoString() string { return "(secret)" }
+
+// rotation is how often made-up secrets are replaced, at least: what is encrypted with one that becomes known
+// is of sessions of no longer than two such periods.
+const rotation = time.Hour
+
+// secrets are made up and replaced in turn. The first one encrypts.
+type secrets struct {
+	mu     sync.Mutex
+	period time.Duration
+	made   time.Time
+	all    []secret
+	// version counts the replacements.
+	version uint64
+}
+
+func newSecrets(lifetime time.Duration) *secrets { return &secrets{period: max(rotation, lifetime)} }
+
+// current returns the secrets and their version; it makes a new one when it is time.
+func (s *secrets) current(now time.Time) ([]secret, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 || now.Sub(s.made) >= s.period {
+		var fresh secret
+		rand.Read(fresh[:]) // never fails: crypto/rand
+		// One older one is enough: no session lasts for more than a period.
+		s.all = append([]secret{fresh}, s.all[:min(len(s.all), 1)]...)
+		s.made = now
+		s.version++
+	}
+	return s.all, s.version
+}
+
+// keysFor derives keys of tickets: purpose keeps sessions of one kind of listener from being resumed at
+// another, which may ask more of its clients.
+func keysFor(all []secret, purpose string) ([][32]byte, error) {
+	var keys [][32]byte
+	for _, s := range all {
+		key, err := hkdf.Key(sha256.New, s[:], nil, "whyspin session tickets: "+purpose, 32)
+		if err != nil {
+			return nil, fmt.Errorf("deriving keys of tickets: %w", err)
+		}
+		keys = append(keys, [32]byte(key))
+	}
+	return keys, nil
+}
+
+// The lengths in bytes of the keys in a file: name, HMAC key and AES key, of 128 and 256 bits.
+const (
+	shortTicketKey = 48
+	longTicketKey  = 80
+	// minTicketKeys is how many a file must have.
+	minTicketKeys = 3
+)
+
+// readTicketKeys reads a file of keys, one in base64 on each line: as in HAProxy the last three count, and
+// of them the middle one encrypts. It is the first one of the result. The error has no part of a key.
+func readTicketKeys(text []byte) ([]secret, error) {
+	var all []secret
+	size := 0
+	for i, line := range bytes.Split(bytes.TrimRight(text, "\n"), []byte("\n")) {
+		raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(line)))
+		if err != nil {
+			return nil, fmt.Errorf("line %d is not in base64", i+1)
+		}
+		if len(raw) != shortTicketKey && len(raw) != longTicketKey {
+			return nil, fmt.Errorf("line %d has %d bytes, a key has %d or %d", i+1, len(raw), shortTicketKey,
+				longTicketKey)
+		}
+		if size != 0 && len(raw) != size {
+			return nil, fmt.Errorf("line %d has a key of another length than those before", i+1)
+		}
+		size = len(raw)
+		all = append(all, sha256.Sum256(raw))
+	}
+	if len(all) < minTicketKeys {
+		return nil, errors.New("it has less than three keys")
+	}
+	last := all[len(all)-minTicketKeys:]
+	return []secret{last[1], last[0], last[2]}, nil
+}
