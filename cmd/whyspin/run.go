@@ -307,8 +307,8 @@ func (p *service) startControl() error {
 	p.control, err = control.New(control.Options{
 		Engine: p.engine, Config: p.config, Version: version, ReleaseDate: released, Sockets: sockets,
 		MaxSockets: p.prepared.MaxSockets, Spin: p.supervisor, Probes: p.supervisor.Probes,
-		DroppedLogs: p.log.Dropped,
-		Alert:       func(message string) { p.note(accesslog.Alert, "%s", message) },
+		DroppedLogs: p.log.Dropped, Certificates: p.prepared.Certificates,
+		Alert: func(message string) { p.note(accesslog.Alert, "%s", message) },
 	})
 	return err
 }

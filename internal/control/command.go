@@ -23,8 +23,14 @@ type command struct {
 // because help lists it.
 func commands() []command {
 	return []command{
+		{[]string{"abort", "ssl", "cert"}, "<certfile>", "abort a transaction for a certificate file",
+			config.LevelAdmin, abortSSLCert},
+		{[]string{"commit", "ssl", "cert"}, "<certfile>", "commit a certificate file",
+			config.LevelAdmin, commitSSLCert},
 		{[]string{"set", "severity-output"}, "[none|number|string]",
 			"set presence of severity level in feedback information", config.LevelUser, setSeverityOutput},
+		{[]string{"set", "ssl", "cert"}, "<certfile> <payload>", "replace a certificate file",
+			config.LevelAdmin, setSSLCert},
 		{[]string{"set", "timeout"}, "[cli] <delay>", "change a timeout setting",
 			config.LevelUser, setTimeout},
 		{[]string{"show", "activity"}, "", "show per-thread activity stats", config.LevelUser, showActivity},
@@ -37,6 +43,12 @@ func commands() []command {
 			config.LevelOperator, showSess},
 		{[]string{"show", "spin"}, "[json|id]", "report why the workers were awake, and findings",
 			config.LevelOperator, showSpin},
+		{[]string{"show", "ssl", "cert"}, "[<certfile>]",
+			"display the SSL certificates used in memory, or the details of a file",
+			config.LevelOperator, showSSLCert},
+		{[]string{"show", "ssl", "crt-list"}, "[-n] [<list>]",
+			"show the list of crt-lists or the content of a crt-list file <list>",
+			config.LevelAdmin, showSSLCrtList},
 		{[]string{"show", "version"}, "", "show version of the current process",
 			config.LevelUser, showVersion},
 		{[]string{"shutdown", "session"}, "[id]", "kill a specific session",

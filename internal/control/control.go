@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/certificate"
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/engine"
 )
@@ -35,6 +36,8 @@ type Options struct {
 	Probes func() string
 	// DroppedLogs is the number of log lines that were lost; nil: none.
 	DroppedLogs func() uint64
+	// Certificates are those of TLS; nil when nothing speaks it.
+	Certificates *certificate.Store
 	// Alert takes a message for the operator; it must not block. nil drops them.
 	Alert func(message string)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/certificate"
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/fault"
@@ -97,6 +98,8 @@ type setup struct {
 	stopped bool // the clock
 	spin    Spinner
 	change  func(*config.Config)
+	// certificates are nil for none
+	certificates *certificate.Store
 }
 
 // section is one frontend and backend. A server is given by its address.
@@ -212,7 +215,7 @@ func (p *proxy) serve(s setup, directory string) {
 	var err error
 	p.control, err = New(Options{
 		Engine: p.engine, Config: p.config, Version: "0.1", ReleaseDate: "2026/11/22", Sockets: sockets,
-		Spin:  s.spin,
+		Spin: s.spin, Certificates: s.certificates,
 		Alert: func(message string) { p.alerts <- message },
 	})
 	must(p.t, err)

@@ -72,9 +72,13 @@ func commandTable() []command { return commands() }
 func TestClosestCommands(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{`show\ version`, "show version"},
-		{"", "set severity-output,set timeout,show activity,show fd,show info,show sess,show spin," +
-			"show version,shutdown session"},
-		{"show", "show activity,show fd,show info,show sess,show spin,show version"},
+		{"", "abort ssl cert,commit ssl cert,set severity-output,set ssl cert,set timeout,show activity," +
+			"show fd,show info,show sess,show spin,show ssl cert,show ssl crt-list,show version," +
+			"shutdown session"},
+		{"show", "show activity,show fd,show info,show sess,show spin,show ssl cert,show ssl crt-list," +
+			"show version"},
+		{"show ssl", "show ssl cert,show ssl crt-list"},
+		{"show ssl crt", "show ssl cert"},
 		{"show ses", "show sess"},
 		{"sho sess", "show sess"},
 		{"show foo", "show fd,show info"},
@@ -110,7 +114,7 @@ func TestHelpShowsWhatTheLevelAllows(t *testing.T) {
 		const end = "  help [<command>]                       : list matching or all commands\n" +
 			"  prompt                                 : toggle interactive mode with prompt\n" +
 			"  quit                                   : disconnect\n\n"
-		if !strings.HasPrefix(answer, "The following commands are valid at this level:\n  s") ||
+		if !strings.HasPrefix(answer, "The following commands are valid at this level:\n  ") ||
 			!strings.HasSuffix(answer, end) {
 			t.Errorf("the help begins or ends otherwise than HAProxy's:\n%s", answer)
 		}

@@ -111,8 +111,11 @@ func TestLevels(t *testing.T) {
 		"show info": config.LevelUser, "show activity": config.LevelUser, "show version": config.LevelUser,
 		"help": config.LevelUser, "set timeout cli 5": config.LevelUser,
 		"show sess": config.LevelOperator, "show sess all": config.LevelOperator,
-		"show fd":   config.LevelOperator,
-		"show spin": config.LevelOperator, "show spin json": config.LevelOperator,
+		"show fd":       config.LevelOperator,
+		"show ssl cert": config.LevelOperator, "show ssl crt-list": config.LevelAdmin,
+		"set ssl cert a": config.LevelAdmin, "commit ssl cert a": config.LevelAdmin,
+		"abort ssl cert a": config.LevelAdmin,
+		"show spin":        config.LevelOperator, "show spin json": config.LevelOperator,
 		"shutdown session 0x1": config.LevelAdmin,
 	} {
 		for level := config.LevelUser; level <= config.LevelAdmin; level++ {

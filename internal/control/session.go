@@ -48,6 +48,9 @@ type session struct {
 	prompt   bool // interactive: stays open after an answer and shows the prompt
 	quit     bool
 	severity severityOutput
+	// payload is what came after the line that is being answered; nil when it announced none. It may have
+	// a secret in it: it is shown to nobody and forgotten after the line.
+	payload []byte
 }
 
 func newSession(s *Server, l *listener, conn net.Conn) *session {
@@ -147,10 +150,11 @@ func (c *session) readLine() ([]byte, error) {
 func (c *session) answerLine(line []byte) {
 	text := string(line)
 	payload := false
-	if text, payload = cutPayloadMark(text); payload && !c.skipPayload() {
+	if text, payload = cutPayloadMark(text); payload && !c.readPayload() {
 		c.quit = true
 		return
 	}
+	defer c.forgetPayload()
 	for _, args := range splitLine(text) {
 		c.calls.Add(1)
 		c.execute(args)
@@ -164,9 +168,16 @@ func (c *session) answerLine(line []byte) {
 	}
 }
 
-// skipPayload reads the lines that follow a "<<", up to an empty one. No command takes a payload yet; what
-// is sent is read so that it is not taken for commands.
-func (c *session) skipPayload() bool {
+// forgetPayload wipes the payload.
+func (c *session) forgetPayload() {
+	clear(c.payload)
+	c.payload = nil
+}
+
+// readPayload reads the lines that follow a "<<", up to an empty one. It is read whether a command wants it
+// or not, so that it is not taken for commands.
+func (c *session) readPayload() bool {
+	c.payload = make([]byte, 0, maxLine) // so that it never moves and leaves a copy behind
 	for size := 0; size < maxLine; {
 		if c.prompt {
 			c.out.WriteString("+ ")
@@ -181,8 +192,11 @@ func (c *session) skipPayload() bool {
 		if len(line) == 0 {
 			return true
 		}
-		size += len(line) + 1
+		if size += len(line) + 1; size < maxLine {
+			c.payload = append(append(c.payload, line...), '\n')
+		}
 	}
+	c.forgetPayload()
 	c.message(severityError, "The payload is too long: it may have up to %d bytes.\n", maxLine-1)
 	c.out.WriteString("\n")
 	c.out.Flush()

@@ -46,18 +46,19 @@ func closest(all []command, words []string) []command {
 }
 
 // difference is how little the words of a command resemble those given, of which as many count: word by
-// word, or as one text, so that a blank that is missing or another character is one mistake. Without words
-// there is nothing to differ.
+// word, each that is missing like a character, or as one text, so that a blank that is missing or another
+// character is one mistake. Without words there is nothing to differ.
 func difference(command, words []string) int {
 	if len(words) == 0 {
 		return 0
 	}
+	missing := max(0, len(command)-len(words))
 	words = words[:min(len(command), len(words))]
 	byWord := 0
 	for i := range words {
 		byWord += editDistance(command[i], words[i])
 	}
-	return min(byWord, editDistance(strings.Join(command, " "), strings.Join(words, " ")))
+	return min(byWord+missing, editDistance(strings.Join(command, " "), strings.Join(words, " ")))
 }
 
 // common is the number of words with which both begin.

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
+	"github.com/whyspin/whyspin/internal/certificate"
 	"github.com/whyspin/whyspin/internal/config"
 )
 
 // Check reports what a start with the configuration would fail on, beside what Prepare opens: users and
-// groups that do not exist and names that cannot be resolved, as "haproxy -c" does. It opens nothing and
-// needs no rights. The warnings are about what may be otherwise where, or as whom, the proxy will run.
+// groups that do not exist, names that cannot be resolved, and certificates that cannot be used, as "haproxy
+// -c" does. It opens no socket and needs no rights but to read the certificates. The warnings are about what may be otherwise where, or as whom, the proxy will run.
 func Check(c *config.Config, o Options) (warnings []string, err error) {
 	return check(c, o, systemLookup)
 }
@@ -25,6 +27,9 @@ func check(c *config.Config, o Options, l lookup) (warnings []string, err error)
 		// HAProxy's check does not look: the directory may be made by the start of the service.
 		warnings = append(warnings, err.Error())
 	}
+	_, dates, err := certificate.Load(c, time.Now)
+	warnings = append(warnings, dates...)
+	wrong = append(wrong, err)
 	names := &hostNames{lookup: l}
 	for i := range g.StatsSockets {
 		s := &g.StatsSockets[i]

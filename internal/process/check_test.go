@@ -107,7 +107,8 @@ listen a
 		config.Options{})
 	must(t, err)
 	want := "x.cfg:7: \"bind\": \"ssl\" is not supported yet\n" +
-		"x.cfg:8: server \"s1\": \"ssl\" is not supported yet"
+		"x.cfg:8: server \"s1\": \"ssl\" is not supported yet\n" +
+		"x.cfg:7: \"crt\": stat /no/such/file: no such file or directory"
 	if _, err := check(c, Options{}, known); err == nil || err.Error() != want {
 		t.Errorf("a check says %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"net"
 	"runtime"
 
+	"github.com/whyspin/whyspin/internal/certificate"
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -43,6 +44,8 @@ type Prepared struct {
 	Workers, MaxConn, MaxSockets int
 	// Warnings are sentences about what is not as the configuration asks.
 	Warnings []string
+	// Certificates are those of the lines that speak TLS.
+	Certificates *certificate.Store
 
 	config   *config.Config
 	options  Options
@@ -79,6 +82,7 @@ func prepare(c *config.Config, o Options, l lookup) (*Prepared, error) {
 		}
 	}
 	note(refuseTLS(c))
+	note(p.loadCertificates())
 	note(p.findIdentity())
 	note(p.limitConns())
 	note(p.listen(l))

@@ -3,9 +3,20 @@ package process
 import (
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/whyspin/whyspin/internal/certificate"
 	"github.com/whyspin/whyspin/internal/config"
 )
+
+// loadCertificates reads the files that lines about TLS name, while they can be read.
+func (p *Prepared) loadCertificates() error {
+	var warnings []string
+	var err error
+	p.Certificates, warnings, err = certificate.Load(p.config, time.Now)
+	p.Warnings = append(p.Warnings, warnings...)
+	return err
+}
 
 // refuseTLS reports the lines that ask for TLS: the engine does not speak it yet, and what is to be encrypted
 // must never be sent as it is.
