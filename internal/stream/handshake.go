@@ -61,5 +61,6 @@ func (s *Stream) endHandshake() {
 	s.client.timer, s.client.deadline = TimerNone, ktime.Never
 }
 
-// Failed reports whether what a side sent ended with an error instead of an end, so that bytes may be missing.
+// Failed reports whether what a side sent ended with an error instead of an end, so that bytes may be
+// missing.
 func (s *Stream) Failed(from Side) bool { return s.channel(from).failed }
