@@ -11,6 +11,7 @@ import (
 // observe sees a stream before and after each time that it is advanced.
 func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now ktime.Time) {
 	p := r.world.client[client]
+	r.world.acting = p
 	if advanced {
 		r.stepped(p, s, now)
 		return
@@ -25,7 +26,7 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 			r.world.did(NoServers)
 		}
 	}
-	p.before = s.ServerState()
+	p.facts.before = s.ServerState()
 	if cause := s.Account().Cause; cause >= stream.CauseTimerConnect && cause <= stream.CauseTimerHandshake &&
 		r.timed != p {
 		if r.timed != nil {
@@ -36,8 +37,32 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 }
 
 // stepped looks at what a stream has made of what happened to it.
-func (r *run) stepped(p *peer, s *stream.Stream, _ ktime.Time) {
-	if state := s.ServerState(); state == stream.Queued && p.before != stream.Queued {
+func (r *run) stepped(p *peer, s *stream.Stream, now ktime.Time) {
+	state, before := s.ServerState(), p.facts.before
+	switch {
+	case state == stream.Queued && before != stream.Queued:
 		r.world.did(ServerFull)
+		p.facts.queued = now
+		r.line = append(r.line, p)
+	case before == stream.Queued && state != stream.Queued:
+		r.leaves(p, state != stream.Closed)
+	case before == stream.Request && state == stream.Connecting && p.facts.ahead > 0:
+		r.fail("queue", "%s: it gets a slot at once while %d streams wait for one", p.name, p.facts.ahead)
+	}
+	if state == stream.Request {
+		_, p.facts.ahead = r.engine.Slots()
+	}
+	r.judge(p, s, now)
+}
+
+// leaves takes a stream out of the line. With a slot it must have been the first of those that had none yet:
+// whoever still waits came after it.
+func (r *run) leaves(p *peer, slot bool) {
+	i := slices.Index(r.line, p)
+	r.line = slices.Delete(r.line, i, i+1)
+	_, waiting := r.engine.Slots()
+	if behind := len(r.line) - i; slot && waiting > behind {
+		r.fail("queue", "%s: it gets a slot before one that came earlier: %d wait and %d came after it",
+			p.name, waiting, behind)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -29,17 +29,18 @@ type peer struct {
 	endSent  bool // the engine has sent its end, perhaps behind unread bytes
 	scripted bool // all steps are done
 
-	transit   []byte           // given to the network and still under way
-	sent      int              // bytes given to the network
-	taken     int              // of these, read by the engine
-	unread    int              // bytes received while paused
-	received  int              // bytes received and read
-	discarded int              // bytes that came after the close
-	from      int              // whose bytes they are: the sender's number, -1 when there are none yet
-	number    int              // of a server's connection among those that were established
-	broke     bool             // has reset the connection itself
-	before    stream.SideState // of a client's stream, the server's side before its last step
-	partner   *peer            // the server's end of a client's stream, as far as that was seen
+	transit   []byte // given to the network and still under way
+	sent      int    // bytes given to the network
+	taken     int    // of these, read by the engine
+	unread    int    // bytes received while paused
+	received  int    // bytes received and read
+	discarded int    // bytes that came after the close
+	from      int    // whose bytes they are: the sender's number, -1 when there are none yet
+	number    int    // of a server's connection among those that were established
+	broke     bool   // has reset the connection itself
+	facts     facts  // of a client's stream
+	of        *peer  // of an attempt to reach a server, the client
+	partner   *peer  // the server's end of a client's stream, as far as that was seen
 }
 
 // firstServer is the first number of a server's connection. The first byte of what it sends is its number;
@@ -78,6 +79,7 @@ func (w *World) newClient(i int) {
 			return
 		}
 		p.socket = &socket{world: w, peer: p, state: established, urgent: -1}
+		p.facts.queued, p.facts.failed = ktime.Never, ktime.Never
 		w.listen.backlog = append(w.listen.backlog, p.socket)
 		w.tell("%s: connects", p.name)
 		for _, i := range w.listen.interests {

@@ -83,6 +83,9 @@ type run struct {
 	endless bool // a worker does not come back to its loop
 	// timed is the client of the last stream that a timer woke in the present turn.
 	timed *peer
+	// buffered is the size of all buffers of streams, when the workers last rested.
+	buffered int
+	line     []*peer // the clients of streams that wait for a slot, in the order in which they came
 }
 
 // killing is an order of the operator that was given.
@@ -291,7 +294,6 @@ func (r *run) play() {
 				r.fail("spin", "%d turns in a row without anything else happening", quiet)
 				return
 			}
-			r.checkAttempts()
 			w.call()
 			continue
 		}
@@ -437,6 +439,7 @@ func (r *run) kill(client int) bool {
 		return false
 	}
 	r.tell("operator: shutdown session of client %d", client)
+	r.world.client[address].facts.killed = true
 	r.killing = append(r.killing, killing{client, r.engine.OrderKill(id, stream.KillAdmin), unblamed})
 	return true
 }

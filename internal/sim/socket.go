@@ -34,6 +34,7 @@ type socket struct {
 	crowded  bool      // by a hazard: there is no room for a while
 	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
+	told     told      // what the engine knows
 	morsels  int       // reads in a row that asked for next to nothing though more was there
 }
 
@@ -104,6 +105,8 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 		return -1, sys.Address{}, sys.ECONNABORTED
 	}
 	s.accepted = true
+	s.told = newTold(w.clock)
+	s.peer.facts.accepted = w.clock
 	s.fd = w.open(file{socket: s})
 	w.byFD[s.fd] = s
 	w.tell("%s: accepted", s.peer.name)
@@ -113,12 +116,20 @@ func (w *World) Accept(fd int) (int, sys.Address, sys.Errno) {
 // Connect starts a connection to a server.
 func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 	w.call()
-	w.attempts++
+	p, errno := w.connect(to)
+	w.attempted(p, errno)
+	if errno != 0 && errno != sys.EINPROGRESS {
+		return -1, errno
+	}
+	return p.socket.fd, errno
+}
+
+func (w *World) connect(to sys.Address) (*peer, sys.Errno) {
 	if w.strikes(NoPort) {
-		return -1, sys.EADDRNOTAVAIL
+		return nil, sys.EADDRNOTAVAIL
 	}
 	if w.strikes(NoFile) {
-		return -1, sys.EMFILE
+		return nil, sys.EMFILE
 	}
 	v := w.server[to]
 	answer := v.answer()
@@ -128,18 +139,19 @@ func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 		p.over = true
 		w.tell("%s: connection attempt, refused at once", p.name)
 		if answer == Silent {
-			return -1, sys.EAGAIN
+			return nil, sys.EAGAIN
 		}
-		return -1, sys.ECONNREFUSED
+		return nil, sys.ECONNREFUSED
 	}
-	s := &socket{world: w, peer: p, urgent: -1}
+	s := &socket{world: w, peer: p, urgent: -1, told: newTold(w.clock)}
 	p.socket = s
 	s.fd = w.open(file{socket: s})
 	w.byFD[s.fd] = s
 	w.tell("%s: connection attempt", p.name)
 	if w.scenario.Unix {
 		s.establish()
-		return s.fd, 0
+		s.told.arrives(w.clock)
+		return p, 0
 	}
 	switch answer {
 	case Accepts:
@@ -150,7 +162,7 @@ func (w *World) Connect(to sys.Address, _ bool) (int, sys.Errno) {
 		w.after(v.script.Delay, s.refuse)
 	case Silent:
 	}
-	return s.fd, sys.EINPROGRESS
+	return p, sys.EINPROGRESS
 }
 
 // answer is what the server does with the next attempt.
@@ -233,6 +245,7 @@ func (w *World) SocketError(fd int) sys.Errno {
 	s := w.file(fd).socket
 	err := s.err
 	s.err = 0
+	s.tell(err)
 	return err
 }
 
@@ -240,6 +253,12 @@ func (w *World) SocketError(fd int) sys.Errno {
 func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
+	n, errno := s.read(p)
+	return s.note(n, errno, true)
+}
+
+func (s *socket) read(p []byte) (int, sys.Errno) {
+	w := s.world
 	s.mayReset()
 	if s.state == connecting || s.withheld {
 		return 0, sys.EAGAIN
@@ -309,10 +328,16 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
-	s.mayReset()
 	if s.shut {
 		w.fail("descriptors", "%s is written to after it was shut", w.describe(fd))
 	}
+	n, errno := s.write(p)
+	return s.note(n, errno, false)
+}
+
+func (s *socket) write(p []byte) (int, sys.Errno) {
+	w := s.world
+	s.mayReset()
 	switch {
 	case s.state == connecting:
 		return 0, sys.EAGAIN
@@ -396,6 +421,7 @@ func (w *World) ShutdownWrite(fd int) sys.Errno {
 		w.fail("descriptors", "%s is shut twice", w.describe(fd))
 	}
 	s.shut = true
+	s.told.stirred = w.clock
 	if !s.broken {
 		s.peer.end()
 	}

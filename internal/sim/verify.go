@@ -14,14 +14,17 @@ func (r *run) atRest() {
 	w := r.world
 	nearest := ktime.Never
 	streams := 0
+	r.buffered = 0
 	r.engine.Visit(func(v *engine.StreamView) bool {
 		streams++
+		r.buffered += v.RequestSize + v.ResponseSize
 		r.result.Reached[[2]stream.SideState{v.ClientState, v.ServerState}]++
 		nearest = ktime.Min(nearest, v.Deadline)
 		if v.Due {
 			r.fail("rule 6", "stream %s is due to run while its worker sleeps", v.ID)
 		}
 		r.compare(v)
+		r.checkTimers(v)
 		return true
 	})
 	wake := ktime.Never
@@ -33,6 +36,8 @@ func (r *run) atRest() {
 		r.fail("timer", "the nearest deadline is at %v and no worker wakes before %v", nearest, wake)
 	}
 	r.checkLimits(streams)
+	r.checkIdle(streams)
+	r.checkMemory()
 	r.checkKills()
 }
 
@@ -70,16 +75,6 @@ func (r *run) checkLimits(streams int) {
 					s.ServerMaxConn)
 			}
 		}
-	}
-}
-
-// checkAttempts: no stream tries more often to reach a server than it may.
-func (r *run) checkAttempts() {
-	w := r.world
-	most := len(w.scenario.Clients) * (1 + w.scenario.Retries)
-	if w.attempts > most {
-		r.fail("retries", "%d connection attempts for %d clients with %d retries", w.attempts,
-			len(w.scenario.Clients), w.scenario.Retries)
 	}
 }
 

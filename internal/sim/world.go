@@ -47,10 +47,11 @@ type World struct {
 	trouble ktime.Time
 	// happened counts the hazards.
 	happened [hazards]int
-	// attempts is how many connections to servers the engine has tried.
-	attempts int
 	// talking is how many connections of servers were established.
 	talking int
+	// clock is the time as the engine knows it; acting is the client of the stream that runs, or ran last.
+	clock  ktime.Time
+	acting *peer
 	// running is set once the engine is made, so that it is not for want of memory that it is not.
 	running bool
 
@@ -248,6 +249,7 @@ func (w *World) spend() {
 // does so reads the clock instead.
 func (w *World) Now() ktime.Time {
 	w.spend()
+	w.clock = w.now
 	return w.now
 }
 
@@ -287,6 +289,10 @@ func (w *World) EpollAdd(set, fd int, events uint32, data uint64) sys.Errno {
 	i := &interest{set: s, of: of, events: events, data: data}
 	if w.running && w.strikes(NoWatch) {
 		w.trouble = w.now
+		if s := f.socket; s != nil && s.peer.client < 0 && len(s.interests) == 0 {
+			s.told.connected = ktime.Never
+			w.acting.facts.fails(sys.ENOMEM, w.clock)
+		}
 		return sys.ENOMEM
 	}
 	switch {

@@ -1,0 +1,293 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
+)
+
+// The oracle says how a stream may end, and when. It has the configuration and what the world told the
+// engine, call by call.
+
+// facts are what the world told the engine about a stream, kept with its client.
+type facts struct {
+	accepted ktime.Time
+	killed   bool          // the operator ordered its end
+	queued   ktime.Time    // when it began to wait for a slot, for the last time
+	ahead    int           // how many streams waited for one when it wanted a server
+	attempts int           // to reach a server
+	attempt  *peer         // the last of them
+	began    ktime.Time    // when that was started
+	failure  sys.Errno     // what came of it, if that was an error
+	failed   ktime.Time    // when it was told of that
+	ending   stream.Ending // of which it was blamed
+	// before is the state of the server's side before the stream was advanced.
+	before stream.SideState
+}
+
+// told is what the world told the engine of a connection.
+type told struct {
+	err       sys.Errno  // the first error
+	eof       bool       // the end of what the peer sends
+	connected ktime.Time // that it is established; Never for not yet
+	moved     ktime.Time // when bytes last moved, either way, or it began
+	wrote     ktime.Time // when it last took bytes, or it began
+	stirred   ktime.Time // the same, or when anything else was told
+}
+
+func newTold(now ktime.Time) told {
+	return told{connected: ktime.Never, moved: now, wrote: now, stirred: now}
+}
+
+// arrives enters that the connection is established.
+func (t *told) arrives(now ktime.Time) {
+	*t = newTold(now)
+	t.connected = now
+}
+
+// note enters the result of a call that moves bytes.
+func (s *socket) note(n int, errno sys.Errno, read bool) (int, sys.Errno) {
+	t := &s.told
+	switch {
+	case errno == sys.EAGAIN:
+		return n, errno
+	case errno != 0:
+		if t.err == 0 {
+			t.err = errno
+		}
+	case n == 0 && read:
+		t.eof = true
+	default:
+		t.moved = s.world.clock
+		if !read {
+			t.wrote = t.moved
+		}
+	}
+	t.stirred = s.world.clock
+	return n, errno
+}
+
+// tell is note for the result of a look at the error.
+func (s *socket) tell(errno sys.Errno) {
+	switch {
+	case s.peer.client < 0 && !s.told.connected.IsSet():
+		if errno != 0 {
+			s.peer.of.facts.fails(errno, s.world.clock)
+			return
+		}
+		s.told.arrives(s.world.clock)
+	case errno != 0:
+		s.note(0, errno, true)
+	}
+}
+
+// attempted enters an attempt to reach a server that the stream of the acting client makes.
+func (w *World) attempted(p *peer, errno sys.Errno) {
+	f := &w.acting.facts
+	if f.attempts > 0 && f.failure != 0 && w.scenario.Redispatch == 0 && w.clock.Sub(f.failed) < w.pause() {
+		w.fail("timer", "%s: the server is tried again %v after it failed, should be %v", w.acting.name,
+			w.clock.Sub(f.failed), w.pause())
+	}
+	if p != nil {
+		p.of = w.acting
+	}
+	f.attempts++
+	f.attempt, f.began = p, w.clock
+	f.failure, f.failed = 0, ktime.Never
+	if most := 1 + w.scenario.Retries; f.attempts > most {
+		w.fail("retries", "%s: %d attempts to reach a server with %d retries", w.acting.name, f.attempts,
+			w.scenario.Retries)
+	}
+	if errno != 0 && errno != sys.EINPROGRESS {
+		f.fails(errno, w.clock)
+	}
+}
+
+// fails enters that the last attempt failed.
+func (f *facts) fails(errno sys.Errno, now ktime.Time) { f.failure, f.failed = errno, now }
+
+// pause is how long a server that refused is left alone.
+func (w *World) pause() time.Duration {
+	if d := w.scenario.Timeouts.Connect; d > 0 {
+		return min(time.Second, d)
+	}
+	return time.Second
+}
+
+// judge holds what a stream says of its end against the facts.
+func (r *run) judge(p *peer, s *stream.Stream, now ktime.Time) {
+	f, e := &p.facts, s.Ending()
+	server := f.server()
+	if e == f.ending {
+		switch {
+		case e.By != 0:
+		case p.socket.told.err != 0:
+			r.fail("ending", "%s: its connection failed (%v) and nobody is blamed", p.name, p.socket.told.err)
+		case server != nil && server.told.err != 0:
+			r.fail("ending", "%s: %s failed (%v) and nobody is blamed", p.name, server.peer.name,
+				server.told.err)
+		case s.Ended() && !(p.socket.told.eof && server != nil && server.told.eof):
+			r.fail("ending", "%s: the stream ended without an error before both sides had", p.name)
+		}
+		return
+	}
+	if f.ending.By != 0 {
+		r.fail("ending", "%s: the ending was %v and is %v", p.name, f.ending, e)
+	}
+	f.ending = e
+	if why := r.objection(p, s, e, now); why != "" {
+		r.fail("ending", "%s: it ends with %v: %s", p.name, e, why)
+	}
+}
+
+// server returns the connection to the server that the stream has reached, nil when it has reached none.
+func (f *facts) server() *socket {
+	if f.attempt == nil || f.attempt.socket == nil || !f.attempt.socket.told.connected.IsSet() {
+		return nil
+	}
+	return f.attempt.socket
+}
+
+// objection returns what speaks against an ending, nothing when it is admissible.
+func (r *run) objection(p *peer, s *stream.Stream, e stream.Ending, now ktime.Time) string {
+	f := &p.facts
+	reached := f.server() != nil
+	switch e.During {
+	case 'R':
+		if f.attempts > 0 || f.queued.IsSet() {
+			return "a server was wanted already"
+		}
+	case 'Q':
+		// Put into the queue and ended at the same moment, it was in the queue.
+		if f.before != stream.Queued && !(f.before == stream.Request && r.world.scenario.ServerMaxConn > 0) {
+			return "it did not wait for a slot"
+		}
+	case 'C':
+		if reached && f.before >= stream.Established {
+			return "the server was reached"
+		}
+	case 'D', '-':
+		if !reached || e.During == '-' && e.By != 'K' {
+			return "no server was reached"
+		}
+	case 'L':
+		if !reached || s.ServerState() != stream.Closed {
+			return "the server's side is not closed"
+		}
+	default:
+		return "there is no such phase"
+	}
+	switch e.By {
+	case 'K':
+		return unless(f.killed, "the operator gave no order")
+	case 'C':
+		return r.blameClient(p, e)
+	case 'c':
+		return r.blameSilentClient(p, e, now)
+	case 'S', 'R':
+		return r.blameServer(f, e)
+	case 's':
+		return r.blameSilentServer(p, e, now)
+	}
+	return "there is nobody to blame"
+}
+
+// unless returns what is wrong unless all is well.
+func unless(well bool, wrong string) string {
+	if well {
+		return ""
+	}
+	return wrong
+}
+
+// blameClient: the client has broken off or, while no server is reached, left without anything to be sent.
+func (r *run) blameClient(p *peer, e stream.Ending) string {
+	t := &p.socket.told
+	if t.err != 0 {
+		return ""
+	}
+	if e.During != 'Q' && e.During != 'C' {
+		return "its connection did not fail"
+	}
+	if !t.eof {
+		return "it has neither broken off nor sent its end"
+	}
+	return unless(p.taken == 0 || r.world.scenario.AbortOnClose, "it has sent bytes and waits for an answer")
+}
+
+// blameServer: the last attempt failed, or the connection.
+func (r *run) blameServer(f *facts, e stream.Ending) string {
+	if e.During == 'D' {
+		return unless(e.By == 'S' && f.server().told.err != 0, "the server's connection did not fail")
+	}
+	if e.During != 'C' {
+		return "servers are tried in another phase"
+	}
+	if f.attempts == 0 {
+		return unless(e.By == 'S' && r.world.scenario.NoServers, "no server was tried")
+	}
+	local := false
+	switch f.failure {
+	case 0:
+		return "the last attempt did not fail"
+	case sys.EMFILE, sys.ENOMEM, sys.EADDRNOTAVAIL, sys.EAGAIN:
+		local = true
+	}
+	if local != (e.By == 'R') {
+		return "the last attempt failed with " + f.failure.Error()
+	}
+	return unless(f.attempts == 1+r.world.scenario.Retries, "there are retries left")
+}
+
+// blameSilentClient: a timeout of the client's side has passed.
+func (r *run) blameSilentClient(p *peer, e stream.Ending, now ktime.Time) string {
+	t := &r.world.scenario.Timeouts
+	if e.During == 'Q' || e.During == 'C' {
+		return unless(t.Client > 0 && p.taken == 0 && now.Sub(p.facts.accepted) >= t.Client,
+			"the client's timeout has not passed without a byte from it")
+	}
+	server := p.facts.server()
+	waits := server.peer.taken > p.got()
+	return unless(r.world.overdue(p.socket, server, waits, t.Client, t.ClientFin, now),
+		"no timeout of the client's side has passed")
+}
+
+// blameSilentServer: the connect timeout, the queue's, or one of the server's side has passed.
+func (r *run) blameSilentServer(p *peer, e stream.Ending, now ktime.Time) string {
+	f, t := &p.facts, &r.world.scenario.Timeouts
+	switch e.During {
+	case 'Q':
+		limit := t.Queue
+		if limit == 0 {
+			limit = t.Connect
+		}
+		return unless(limit > 0 && now.Sub(f.queued) >= limit, "the queue's timeout has not passed")
+	case 'C':
+		if f.failure != 0 || f.attempts < 1+r.world.scenario.Retries {
+			return "the last attempt has failed, or there are retries left"
+		}
+		return unless(t.Connect > 0 && now.Sub(f.began) >= t.Connect, "the connect timeout has not passed")
+	case 'D':
+		waits := p.taken > f.attempt.got()
+		return unless(r.world.overdue(f.server(), f.server(), waits, t.Server, t.ServerFin, now),
+			"no timeout of the server's side has passed")
+	}
+	return "the server's side has no timeout in this phase"
+}
+
+// overdue reports whether a side has been still for as long as one of its timeouts, or has not taken the
+// bytes that wait for it: its own or the tunnel's and, once one direction is shut, the one for that.
+func (w *World) overdue(of, server *socket, waits bool, own, fin time.Duration, now ktime.Time) bool {
+	limit, since := own, ktime.Time(0)
+	if d := w.scenario.Timeouts.Tunnel; d > 0 {
+		limit, since = d, server.told.connected
+	}
+	halfClosed := of.shut || of.told.eof || of.told.err != 0
+	passed := func(from ktime.Time) bool {
+		still := now.Sub(max(from, since))
+		return limit > 0 && still >= limit || fin > 0 && halfClosed && still >= fin
+	}
+	return passed(of.told.moved) || waits && passed(of.told.wrote)
+}
