@@ -232,8 +232,10 @@ func (r *run) blameServer(f *facts, e stream.Ending) string {
 	switch f.failure {
 	case 0:
 		return "the last attempt did not fail"
-	case sys.EMFILE, sys.ENOMEM, sys.EADDRNOTAVAIL, sys.EAGAIN:
+	case sys.EMFILE, sys.ENOMEM, sys.EADDRNOTAVAIL:
 		local = true
+	case sys.EAGAIN: // of a unix server: its queue is full
+		local = !r.world.scenario.Unix
 	}
 	if local != (e.By == 'R') {
 		return "the last attempt failed with " + f.failure.Error()
