@@ -1,12 +1,12 @@
 // Chaos puts a private whyspin through minutes of traffic, and looks at what that has left of it.
 //
-//	chaos [-for 10m] [-seed N] [-workers N] [-profiles DIR] [-whyspin bin/whyspin]      the storm
-//	chaos -soak [-for 10m] ...                                                          saturation
+//	chaos [-for 10m] [-seed N] [-workers N] [-global LINE] [-profiles DIR] [-whyspin bin/whyspin]
+//	chaos -soak [-for 10m] ...
 //
-// In the storm real clients and servers reset, stall, half-close, trickle, disappear, leave at once and fill
-// up queues; servers refuse, go away and come back, or never answer; streams are killed; and in the midst of
-// them healthy clients hold conversations whose every byte is verified. In the soak a bounded number of
-// connections sends request after request as fast as they are answered.
+// The first is the storm: real clients and servers reset, stall, half-close, trickle, disappear, leave at
+// once and fill up queues; servers refuse, go away and come back, or never answer; streams are killed; and in
+// the midst of them healthy clients hold conversations whose every byte is verified. In the soak a bounded
+// number of connections sends request after request as fast as they are answered.
 //
 // When the traffic has ended nothing may be left: no stream, no descriptor, no more live heap than after the
 // warm-up (and 10 %); the p99 must not have grown while the traffic went on; there must have been no
@@ -33,6 +33,7 @@ type options struct {
 	workers int
 	seed    uint64 // of what is random; the order of events is the machine's
 	soak    bool
+	global  string // lines for the section global
 	// profiles is the directory for profiles of the heap after the warm-up and at the end; empty for none.
 	profiles string
 }
@@ -54,6 +55,11 @@ func run(arguments []string) int {
 	set.IntVar(&o.workers, "workers", 4, "the `number` of the proxy's workers")
 	set.Uint64Var(&o.seed, "seed", rand.Uint64()>>32, "the `seed` of what is random")
 	set.StringVar(&o.whyspin, "whyspin", filepath.Join("bin", "whyspin"), "the program to try")
+	set.Func("global", "add a `line` to the section global; may be given several times",
+		func(line string) error {
+			o.global += "    " + line + "\n"
+			return nil
+		})
 	set.StringVar(&o.profiles, "profiles", "", "keep the heap's profiles in this `directory`")
 	if err := set.Parse(arguments); err != nil {
 		return 2

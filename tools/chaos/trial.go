@@ -79,7 +79,7 @@ func (o options) play(ctx context.Context, out io.Writer) ([]string, error) {
 	}
 	defer idle.stop()
 	t.proxy, err = startProxy(ctx, o.whyspin, filepath.Join(t.directory, "proxy"), t.log.address(), o.workers,
-		sections)
+		o.global+sections)
 	if err != nil {
 		return nil, err
 	}
