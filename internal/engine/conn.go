@@ -177,14 +177,6 @@ func (c *conn) wakeAt(deadline, now ktime.Time) ktime.Time {
 	return deadline
 }
 
-// dropBuffer gives a buffer back with what it holds.
-func (w *worker) dropBuffer(c *conn, from stream.Side) {
-	if b := c.buffers[from]; b != nil {
-		w.buffers.give(b)
-		c.buffers[from] = nil
-	}
-}
-
 // keepCopy makes a copy of a descriptor that is about to be closed, as for a log that asks for the addresses
 // of the connection later; and nobody closes it. So what close(2) closes is not the last descriptor, and it
 // does not remove the registration.

@@ -105,6 +105,8 @@ type summary struct {
 	stats   workerStats
 
 	buffers, bufferBytes, bufferPeak, bufferLimit int
+	pipes, pipesFree, pipeLimit                   int
+	pipesRefused                                  uint64
 	buffersRefused                                uint64
 }
 

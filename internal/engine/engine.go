@@ -29,6 +29,9 @@ type Options struct {
 	// connections.
 	Workers int
 	MaxConn int
+	// MaxPipes is how many pipes there may be, two descriptors each; 0 means that nothing is spliced.
+	// PipeSize is their size in bytes, 0 for the default.
+	MaxPipes, PipeSize int
 	// Resolve returns the socket address of a server.
 	Resolve func(*config.Server) (sys.Address, error)
 	// Log takes one record for each stream that is to be logged. It is called by workers, so it must not

@@ -95,6 +95,9 @@ type settings struct {
 	mayBreak bool // rules may be broken: a fault is on
 }
 
+// harnessPipes is how many pipes there may be.
+const harnessPipes = 16
+
 // start runs an engine in front of the servers and stops it when the test ends. Every rule is checked all
 // the time.
 func start(t *testing.T, s settings, servers ...string) *proxy {
@@ -134,6 +137,7 @@ func start(t *testing.T, s settings, servers ...string) *proxy {
 	}
 	options := Options{
 		Config: p.config, Kernel: s.kernel, Workers: max(1, s.workers), MaxConn: s.maxConn,
+		MaxPipes:  harnessPipes,
 		Listeners: []Listener{{FD: fd, Proxy: front, Bind: front.Binds[0]}},
 		Resolve:   func(v *config.Server) (sys.Address, error) { return parseAddress(servers[v.ID-1]) },
 		Log: func(r *Record) {

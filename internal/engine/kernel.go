@@ -47,6 +47,9 @@ type Sockets interface {
 	SocketError(fd int) sys.Errno
 	Read(fd int, p []byte) (n int, errno sys.Errno)
 	Write(fd int, p []byte) (n int, errno sys.Errno)
+	// Pipe and Splice are described at sys.Linux.
+	Pipe(size int) (from, to int, errno sys.Errno)
+	Splice(from, to, n int) (moved int, errno sys.Errno)
 	ShutdownWrite(fd int) sys.Errno
 	// Duplicate returns another descriptor for the same socket.
 	Duplicate(fd int) (int, sys.Errno)

@@ -116,11 +116,14 @@ func TestBuffersGrowAndStayWithinTheLimit(t *testing.T) {
 		t.Errorf("sizes %v", sizes)
 	}
 	class := 0
-	for range 5 {
-		class = p.grow(class)
+	if class = p.grow(class); p.sizes[class] != 64<<10 {
+		t.Errorf("grown to %d bytes, should be the second size", p.sizes[class])
 	}
-	if p.sizes[class] != maxBufferSize {
-		t.Errorf("grown to %d bytes, should stop at %d", p.sizes[class], maxBufferSize)
+	if class = p.grow(class); class != pipeClass || p.grow(class) != pipeClass {
+		t.Errorf("grown to class %d, should be the pipes'", class)
+	}
+	if class = p.largest; p.sizes[class] != maxBufferSize || p.sizes[class-1] == maxBufferSize {
+		t.Errorf("class %d is taken for the first of the largest", class)
 	}
 	var taken []*buffer
 	for range 4 {

@@ -32,7 +32,7 @@ func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 			done, made := w.read(c, from)
 			called = called || made && !done.vain
 			n += done.n
-			reading = !done.over && made
+			reading = !done.over
 		}
 		if b := c.buffers[from]; writing && b != nil && sink.ready.has(writable) && sink.fd >= 0 {
 			done := w.write(c, to, b)
@@ -61,18 +61,14 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	end := &c.ends[from]
 	b := c.buffers[from]
 	if b == nil {
-		b = w.buffers.take(c.classes[from])
+		b = w.takeBuffer(c, from)
 		c.buffers[from] = b
 	}
-	space := b.space()
-	if len(space) == 0 {
+	vain := end.ready.has(ended)
+	n, room, errno := w.fill(c, end, b)
+	if room == 0 {
 		return transfer{}, false
 	}
-	if c.faults.Has(fault.ReadsByteByByte) {
-		space = space[:1]
-	}
-	vain := end.ready.has(ended)
-	n, errno := w.kernel.Read(int(end.fd), space)
 	end.reads++
 	countIO(&w.stats.read, n, errno)
 	switch {
@@ -84,6 +80,11 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	case errno != 0:
 		end.ready &^= readable
 		c.stream.Broken(from)
+	case n == 0 && b.pipe != nil:
+		// The end of what splice(2) passes may be urgent data: reading tells.
+		end.ready |= drain
+		w.dropBuffer(c, from)
+		return transfer{}, true
 	case n == 0:
 		end.ready &^= readable
 		end.ready |= ended
@@ -91,11 +92,12 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 			c.stream.EOF(from)
 		}
 	default:
-		filled := n == len(space)
-		if filled && b.buffered() == 0 {
+		filled := n == room
+		if filled && b.buffered() == 0 && b.pipe == nil {
 			c.classes[from] = w.buffers.grow(b.class)
 		}
-		if !filled && !end.unix && !end.ready.has(drain) || c.faults.Has(fault.EdgeForgotten) {
+		empty := !filled && !end.unix && !end.ready.has(drain) && b.pipe == nil
+		if empty || c.faults.Has(fault.EdgeForgotten) {
 			end.ready &^= readable
 		}
 		if n < w.buffers.sizes[0] {
@@ -111,11 +113,42 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 	return transfer{over: errno != sys.EAGAIN, vain: vain && n == 0 && errno == 0}, true
 }
 
+// fill moves bytes from a descriptor to where the buffer has room, as many as there is room for or fewer.
+// Where there is none it does nothing.
+func (w *worker) fill(c *conn, end *endpoint, b *buffer) (n, room int, errno sys.Errno) {
+	if b.pipe != nil {
+		if b.full() {
+			return 0, 0, 0
+		}
+		room = b.pipe.size
+		n, errno = w.kernel.Splice(int(end.fd), b.pipe.to, room)
+		return n, room, errno
+	}
+	space := b.space()
+	if len(space) == 0 {
+		return 0, 0, 0
+	}
+	if c.faults.Has(fault.ReadsByteByByte) {
+		space = space[:1]
+	}
+	n, errno = w.kernel.Read(int(end.fd), space)
+	return n, len(space), errno
+}
+
+// send moves what the buffer holds to a descriptor, as far as that takes it.
+func (w *worker) send(end *endpoint, b *buffer) (int, sys.Errno) {
+	if b.pipe == nil {
+		return w.kernel.Write(int(end.fd), b.data[b.r:b.w])
+	}
+	n, errno := w.kernel.Splice(b.pipe.from, int(end.fd), b.buffered())
+	w.stats.spliced += uint64(n)
+	return n, errno
+}
+
 // write writes once to a side and tells the stream.
 func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	end := &c.ends[to]
-	waiting := b.data[b.r:b.w]
-	n, errno := w.kernel.Write(int(end.fd), waiting)
+	n, errno := w.send(end, b)
 	end.writes++
 	countIO(&w.stats.write, n, errno)
 	if errno == 0 {
@@ -130,7 +163,9 @@ func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 		c.stream.WriteFailed(to)
 		return transfer{over: true}
 	default:
-		if n < len(waiting) {
+		// What splice(2) leaves in a pipe may have other reasons than a full socket, which alone is certain
+		// to become writable again: there only EAGAIN counts.
+		if n < b.buffered() && b.pipe == nil {
 			end.ready &^= writable
 		}
 		b.consume(n)

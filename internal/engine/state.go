@@ -214,6 +214,8 @@ func (w *worker) summarize() summary {
 		queue: len(w.queue), stats: w.stats,
 		buffers: w.buffers.count, bufferBytes: w.buffers.used, bufferPeak: w.buffers.peak,
 		bufferLimit: w.buffers.limit, buffersRefused: w.buffers.refused,
+		pipes: w.pipes.used, pipesFree: len(w.pipes.free), pipeLimit: w.pipes.limit,
+		pipesRefused: w.pipes.refused,
 	}
 }
 
@@ -247,7 +249,12 @@ type WorkerView struct {
 	// that the limit forbade.
 	Buffers, BufferBytes, BufferPeak, BufferLimit int
 	BuffersRefused                                uint64
-	Stuck                                         time.Duration
+	// Pipes are those of the buffers in use that are pipes, PipesFree the pipes kept besides, PipeLimit how
+	// many there may be; PipesRefused counts those that the kernel did not grant. Spliced is the bytes
+	// written that went through one.
+	Pipes, PipesFree, PipeLimit int
+	PipesRefused, Spliced       uint64
+	Stuck                       time.Duration
 }
 
 // Workers describes every worker.
@@ -279,6 +286,8 @@ func (w *worker) describeSelf() WorkerView {
 	v.SentRate = s.sent.PerSecond(w.kernel.Now())
 	v.Buffers, v.BufferBytes, v.BufferPeak = sum.buffers, sum.bufferBytes, sum.bufferPeak
 	v.BufferLimit, v.BuffersRefused = sum.bufferLimit, sum.buffersRefused
+	v.Pipes, v.PipesFree, v.PipeLimit = sum.pipes, sum.pipesFree, sum.pipeLimit
+	v.PipesRefused, v.Spliced = sum.pipesRefused, s.spliced
 	return v
 }
 

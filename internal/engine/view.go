@@ -129,10 +129,10 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		v.BackAddress = w.kernel.LocalAddress(fd)
 	}
 	if b := c.buffers[stream.Client]; b != nil {
-		v.RequestSize = len(b.data)
+		v.RequestSize = b.size()
 	}
 	if b := c.buffers[stream.Server]; b != nil {
-		v.ResponseSize = len(b.data)
+		v.ResponseSize = b.size()
 	}
 	if v.suspect() {
 		v.History = w.historyOf(c)

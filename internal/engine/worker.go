@@ -55,6 +55,7 @@ type worker struct {
 	queue       []*conn // streams that are due to run, in order
 	timers      timerHeap
 	buffers     *bufferPool
+	pipes       pipePool
 	pausedAt    []pausedListener
 	deaf        bool // has let go of the listeners for good
 	random      *rand.Rand
@@ -99,7 +100,8 @@ type workerStats struct {
 	handed   uint64 // connections accepted here and handed to another worker
 	read     evidence.IO
 	write    evidence.IO
-	sent     Rate // bytes written
+	sent     Rate   // bytes written
+	spliced  uint64 // of them out of pipes
 	ended    uint64
 	sampled  idleSample
 }
@@ -113,6 +115,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 	w := &worker{
 		engine: e, kernel: e.kernel, index: index, set: set, waker: -1, timeout: -1,
 		buffers:   newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
+		pipes:     newPipePool(e.kernel, pipeSize(&e.options), e.options.MaxPipes/e.options.Workers),
 		random:    rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
 		flight:    newFlightRecorder(e.options.FlightMoments),
 		listeners: make([]listenerAccount, len(e.listeners)), strays: map[uint64]*account{},
@@ -147,9 +150,11 @@ func (w *worker) close() {
 			if c.ends[side].fd >= 0 {
 				w.kernel.Close(int(c.ends[side].fd))
 			}
+			w.dropBuffer(c, stream.Side(side))
 		}
 	}
 	w.slots = nil
+	w.pipes.close()
 	for _, fd := range w.copies {
 		w.kernel.Close(fd)
 	}

@@ -53,6 +53,7 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	if s.Unix && m.IntN(3) == 0 {
 		m.collapse()
 	}
+	s.Pipes = m.oneOf(0, 2, 8, 64)
 	return s
 }
 

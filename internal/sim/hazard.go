@@ -22,6 +22,8 @@ const (
 	Interrupted
 	Stall
 	NewNumber
+	NoPipe
+	ShortSplice
 	KillAny
 	noises // the hazards above are decided at each occasion, those below by the script of the scenario
 
@@ -72,8 +74,11 @@ var table = [hazards]struct {
 	Interrupted:  {"interrupted", 0.5, 0.05, "each wait that brings no event: EINTR"},
 	Stall: {"stall", 0.33, 0.05, "each turn of a worker: it is late by up to 30 ms, and all that came " +
 		"meanwhile comes together"},
-	NewNumber: {"new-number", 0.33, 0.5, "each descriptor: a new number, though others are free"},
-	KillAny:   {"kill-any", 0.25, 0.08, "each turn: the operator ends a stream, in any pair of states alike"},
+	NewNumber:   {"new-number", 0.33, 0.5, "each descriptor: a new number, though others are free"},
+	NoPipe:      {"no-pipe", 0.2, 0.5, "each new pipe: EMFILE, or EPERM"},
+	ShortSplice: {"short-splice", 0.5, 0.3, "each splice: moves a part though there is more, and room"},
+	KillAny: {"kill-any", 0.25, 0.08, "each turn: the operator ends a stream, in any pair of states " +
+		"alike"},
 
 	Reuse:           {"reuse", 1, 0, "a descriptor gets the number that was closed last, but for new-number"},
 	HalfCloseClient: {"half-close-client", 0, 0.44, "each client's script: it ends with FIN and reads on"},

@@ -31,6 +31,8 @@ type Result struct {
 	// Turns is the number of turns of the workers, Events that of the events they took, Streams the number of
 	// streams that ended.
 	Turns, Events, Streams int
+	// Spliced is the bytes that were written out of pipes.
+	Spliced uint64
 	// Transcript is what happened, one line each, when Options.Transcript was set.
 	Transcript []string
 	// Reached are the pairs of side states in which streams were seen between two turns.
@@ -189,6 +191,7 @@ func (r *run) start(s *Scenario) error {
 	fd := w.open(file{listener: w.listen})
 	e, err := engine.New(engine.Options{
 		Config: c, Kernel: w, Workers: s.Workers, MaxConn: maxConn, Seed: s.Seed,
+		MaxPipes: s.Pipes, PipeSize: pipeSize,
 		Listeners: []engine.Listener{{FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0]}},
 		Resolve: func(v *config.Server) (sys.Address, error) {
 			return s.serverAddress(v.ID - 1), nil

@@ -23,7 +23,9 @@ type Scenario struct {
 	Seed       uint64
 	Workers    int
 	BufferSize int
-	MaxConn    int
+	// Pipes is how many pipes there may be.
+	Pipes   int
+	MaxConn int
 	// ServerMaxConn is the limit of each server, 0 for none.
 	ServerMaxConn int
 	Retries       int
@@ -139,6 +141,9 @@ func (s *Scenario) String() string {
 	line("seed %d", s.Seed)
 	line("workers %d", s.Workers)
 	line("bufsize %d", s.BufferSize)
+	if s.Pipes > 0 {
+		line("pipes %d", s.Pipes)
+	}
 	line("maxconn %d", s.MaxConn)
 	if s.ServerMaxConn > 0 {
 		line("server-maxconn %d", s.ServerMaxConn)
@@ -260,6 +265,8 @@ func (s *Scenario) parseLine(line string) error {
 		return number(&s.Workers)
 	case "bufsize":
 		return number(&s.BufferSize)
+	case "pipes":
+		return number(&s.Pipes)
 	case "maxconn":
 		return number(&s.MaxConn)
 	case "server-maxconn":

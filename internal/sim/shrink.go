@@ -99,6 +99,7 @@ func simpler(s *Scenario) []*Scenario {
 	try(func(c *Scenario) { c.ServerMaxConn = 0 })
 	try(func(c *Scenario) { c.MaxConn = 1000 })
 	try(func(c *Scenario) { c.BufferSize = 16384 })
+	try(func(c *Scenario) { c.Pipes = 0 })
 	try(func(c *Scenario) { c.AbortOnClose = false })
 	try(func(c *Scenario) { c.Unix = false })
 	try(func(c *Scenario) { c.Stop = 0 })

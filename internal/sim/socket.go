@@ -327,9 +327,13 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 // Write gives bytes to the peer.
 func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
 	w.call()
-	s := w.file(fd).socket
+	return w.deliver(w.file(fd).socket, p)
+}
+
+// deliver gives bytes to a socket's peer, as many as it has room for or fewer.
+func (w *World) deliver(s *socket, p []byte) (int, sys.Errno) {
 	if s.shut {
-		w.fail("descriptors", "%s is written to after it was shut", w.describe(fd))
+		w.fail("descriptors", "%s is written to after it was shut", w.describe(s.fd))
 	}
 	n, errno := s.write(p)
 	return s.note(n, errno, false)

@@ -155,6 +155,7 @@ func (r *run) finish(s *Scenario) {
 	}
 	for _, v := range r.engine.Workers() {
 		r.result.Events += int(v.Events)
+		r.result.Spliced += v.Spliced
 	}
 	for _, v := range r.workers {
 		r.turn(v.stop)
@@ -194,11 +195,21 @@ func (r *run) checkLeaks() {
 	if r.world.listen.closed {
 		r.base--
 	}
-	if n := r.world.openFiles(); n != r.base {
-		r.fail("leak", "%d descriptors are open without any stream, %d were at the start", n, r.base)
+	kept := 0
+	for _, v := range r.engine.Workers() {
+		kept += v.PipesFree
+	}
+	if n := r.world.openFiles(); n != r.base+2*kept {
+		r.fail("leak", "%d descriptors are open without any stream, %d were at the start, and there are %d"+
+			" pipes", n, r.base, kept)
+	}
+	for _, f := range r.world.files {
+		if p := f.outlet; p != nil && len(p.held) > 0 {
+			r.fail("leak", "a pipe holds %d bytes without any stream", len(p.held))
+		}
 	}
 	for _, v := range r.engine.Workers() {
-		if v.Buffers != 0 || v.BufferBytes != 0 {
+		if v.Buffers != 0 || v.BufferBytes != 0 || v.Pipes != 0 {
 			r.fail("leak", "worker %d has %d buffers in use without any stream", v.Index, v.Buffers)
 		}
 		if v.Unnamed > 0 {

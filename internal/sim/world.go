@@ -67,6 +67,8 @@ type file struct {
 	waker    *waker
 	listener *listener
 	socket   *socket
+	// outlet and inlet are the ends of a pipe.
+	outlet, inlet *pipe
 }
 
 // epollSet is an epoll instance.
