@@ -36,7 +36,7 @@ type peer struct {
 	received  int    // bytes received and read
 	discarded int    // bytes that came after the close
 	from      int    // whose bytes they are: the sender's number, -1 when there are none yet
-	number    int    // of a server's connection among those that were established
+	number    int    // of a server's connection that has sent something, by which the pattern knows it
 	broke     bool   // has reset the connection itself
 	facts     facts  // of a client's stream
 	of        *peer  // of an attempt to reach a server, the client
@@ -44,7 +44,7 @@ type peer struct {
 }
 
 // firstServer is the first number of a server's connection. The first byte of what it sends is its number;
-// there are fewer clients, and fewer established connections, than that.
+// there are fewer clients than that. Those above are given again when all have been.
 const firstServer = 128
 
 // pattern is byte i of what a sender sends. The first byte tells who it is.
@@ -55,10 +55,14 @@ func pattern(sender, i int) byte {
 	return byte(sender*31 + i*7 + i>>8)
 }
 
-// sender is the number by which the pattern knows a peer.
+// sender is the number by which the pattern knows a peer that is about to send.
 func (p *peer) sender() int {
 	if p.client >= 0 {
 		return p.client
+	}
+	if p.number == 0 {
+		p.number = firstServer + p.world.talking%(256-firstServer)
+		p.world.talking++
 	}
 	return p.number
 }

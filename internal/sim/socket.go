@@ -232,8 +232,6 @@ func (s *socket) establish() {
 		return
 	}
 	s.state = established
-	s.world.talking++
-	s.peer.number = firstServer + s.world.talking
 	s.world.tell("%s: established", s.peer.name)
 	s.edge()
 	s.peer.begin()

@@ -280,7 +280,7 @@ func (r *run) partner(client *peer, took []*peer) *peer {
 		return took[0]
 	}
 	for _, p := range r.world.peers {
-		if p.client < 0 && p.number > 0 && p.number == client.from {
+		if p.client < 0 && p.number > 0 && p.number == client.from && p.of == client {
 			return p
 		}
 	}

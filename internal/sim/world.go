@@ -47,7 +47,7 @@ type World struct {
 	trouble ktime.Time
 	// happened counts the hazards.
 	happened [hazards]int
-	// talking is how many connections of servers were established.
+	// talking is how many connections of servers have sent something.
 	talking int
 	// clock is the time as the engine knows it; acting is the client of the stream that runs, or ran last.
 	clock  ktime.Time
