@@ -98,12 +98,22 @@ func (s *Stream) fires(t Timer, now ktime.Time) bool {
 	return false
 }
 
-// Ungiven are the situations that the core takes, which the walk proves, and that this engine never brings
-// about. A client that has gone leaves the server's side established only for bytes that are still to be
-// written there. So whenever the server's connection breaks, the pass that hears of it begins with a write,
-// which takes the error with it and is reported as "server refuses bytes"; a look at the socket's error after
-// that finds none.
-var Ungiven = []Situation{{Closed, Established, "server breaks"}}
+// Ungiven are the situations that the core takes, which the walk proves, and that the engine does not bring
+// about in a simulated world; the simulator takes it for a broken rule when it does.
+//
+// A client that has gone leaves the server's side established only for bytes that are still to be written
+// there. So whenever the server's connection breaks, the pass that hears of it begins with a write, which
+// takes the error with it and is reported as "server refuses bytes"; a look at the socket's error after that
+// finds none.
+//
+// In Initial a stream rests only during its client's TLS handshake, and no simulated client has one.
+var Ungiven = []Situation{
+	{Closed, Established, "server breaks"},
+	{Established, Initial, "kill order"},
+	{Established, Initial, "client's handshake completes"},
+	{Established, Initial, "client's handshake fails"},
+	{Established, Initial, "timeout client-hs"},
+}
 
 // Admitted returns every situation that can come about.
 func Admitted() []Situation {
