@@ -15,6 +15,9 @@ type crew struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	// leaving is true once the proxy was told to end: healthy conversations come to their end then, and none
+	// begins.
+	leaving atomic.Bool
 
 	begun, verified atomic.Uint64 // healthy conversations
 	exchanges       atomic.Uint64 // messages that came back unchanged

@@ -58,18 +58,28 @@ func (c *crew) converse(to address, through *course, together int, seed uint64, 
 	for i := range together {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		c.running.Go(func() {
-			for c.ctx.Err() == nil {
-				c.begun.Add(1)
-				// A conversation that the end of the phase breaks off has failed at nothing.
-				if err := c.conversation(to, through, r, how); err == nil {
-					c.verified.Add(1)
-				} else if c.ctx.Err() == nil {
-					c.fail("a healthy conversation with %s: %v", to.at, err)
-				} else {
-					c.begun.Add(^uint64(0))
-				}
+			for c.ctx.Err() == nil && !c.leaving.Load() {
+				c.talks(to, through, r, how)
 			}
 		})
+	}
+}
+
+// errNotServed is the error of a conversation that failed before its first message came back.
+var errNotServed = errors.New("nothing came back")
+
+// talks holds one conversation and counts it. One that the end of the phase breaks off has failed at nothing,
+// nor has one that came to a proxy that takes no more.
+func (c *crew) talks(to address, through *course, r *rand.Rand, how talk) {
+	c.begun.Add(1)
+	err := c.conversation(to, through, r, how)
+	switch {
+	case err == nil:
+		c.verified.Add(1)
+	case c.ctx.Err() != nil || c.leaving.Load() && errors.Is(err, errNotServed):
+		c.begun.Add(^uint64(0))
+	default:
+		c.fail("a healthy conversation with %s: %v", to.at, err)
 	}
 }
 
@@ -77,7 +87,7 @@ func (c *crew) converse(to address, through *course, together int, seed uint64, 
 func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk) error {
 	conn, forget, err := c.dial(to)
 	if err != nil {
-		return err
+		return errors.Join(err, errNotServed)
 	}
 	defer forget()
 	defer conn.Close()
@@ -87,6 +97,9 @@ func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk)
 		fill(message, r)
 		began := time.Now()
 		if err := exchange(conn, message); err != nil {
+			if i == 0 {
+				err = errors.Join(err, errNotServed)
+			}
 			return fmt.Errorf("message %d of %d, %d bytes: %w", i+1, messages, len(message), err)
 		}
 		if len(message) <= smallMessage && through != nil {
@@ -96,7 +109,7 @@ func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk)
 		if d := how.rest(r); d > 0 {
 			c.pause(d)
 		}
-		if c.ctx.Err() != nil {
+		if c.ctx.Err() != nil || c.leaving.Load() {
 			break
 		}
 	}

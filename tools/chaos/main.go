@@ -10,8 +10,9 @@
 //
 // When the traffic has ended nothing may be left: no stream, no descriptor, no more live heap than after the
 // warm-up (and 10 %); the p99 must not have grown while the traffic went on; there must have been no
-// suspicion and no finding, nor any by a diagnosis from outside in the middle of it. It exits with 1 and a
-// list when something is wrong.
+// suspicion and no finding, nor any by a diagnosis from outside in the middle of it. Then the proxy is told
+// to leave in the midst of more traffic, and must end, but not before those that it serves. It exits with 1
+// and a list when something is wrong.
 package main
 
 import (

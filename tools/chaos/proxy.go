@@ -140,6 +140,24 @@ func (p *proxy) stop() error {
 	}
 }
 
+// leave has the proxy take no more connections, and waits until it has ended with the last of its streams.
+func (p *proxy) leave(ctx context.Context) error {
+	if err := p.command.Process.Signal(syscall.SIGUSR1); err != nil {
+		return fmt.Errorf("telling the proxy to leave: %w", err)
+	}
+	select {
+	case <-p.ended:
+		if p.err != nil {
+			return fmt.Errorf("the proxy was told to leave: %w; it said:\n%s", p.err, &p.output)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(patience):
+		return fmt.Errorf("the proxy has not left within %v", patience)
+	}
+}
+
 // until waits for a condition, as long as the proxy runs.
 func (p *proxy) until(ctx context.Context, what string, condition func() (bool, error)) error {
 	for late := time.After(patience); ; {

@@ -210,7 +210,7 @@ func (s *storm) storms(c *crew, r *rand.Rand) {
 			forget()
 		case errors.Is(err, syscall.EAGAIN):
 			c.note("client finds the queue of a unix socket full") // where TCP would wait
-		case c.ctx.Err() == nil:
+		case c.ctx.Err() == nil && !c.leaving.Load():
 			c.fail("a bad client connects: %v", err)
 		}
 		c.pause(time.Duration(r.IntN(20)) * time.Millisecond)
@@ -222,13 +222,13 @@ func (s *storm) storms(c *crew, r *rand.Rand) {
 func (s *storm) meddle(c *crew, p *proxy) {
 	r := rand.New(rand.NewPCG(s.seed, 3<<32))
 	orders := []string{"show sess all", "show fd", "show activity", "show info typed", "show spin json"}
-	for n := 0; c.ctx.Err() == nil; n++ {
+	for n := 0; c.ctx.Err() == nil && !c.leaving.Load(); n++ {
 		order := orders[n%len(orders)]
 		_, err := p.order(c.ctx, order)
 		if err == nil {
 			err = s.kill(c, p, r)
 		}
-		if err != nil && c.ctx.Err() == nil {
+		if err != nil && c.ctx.Err() == nil && !c.leaving.Load() {
 			c.fail("%v", err)
 		}
 		c.pause(time.Duration(r.IntN(200)) * time.Millisecond)

@@ -23,7 +23,8 @@ type scene interface {
 	measured() (client, server address)
 }
 
-// trial is one run: traffic to warm up, a rest, the traffic that counts, a rest, the judgement.
+// trial is one run: traffic to warm up, a rest, the traffic that counts, a rest, the judgement, and traffic
+// in which the proxy ends.
 type trial struct {
 	options
 	out       io.Writer
@@ -83,11 +84,8 @@ func (o options) play(ctx context.Context, out io.Writer) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer t.proxy.stop()
 	err = t.run(ctx)
-	ending := t.proxy.stop()
-	if err == nil && ending != nil {
-		t.complain("%v", ending)
-	}
 	return t.wrong, err
 }
 
@@ -130,7 +128,11 @@ func (t *trial) run(ctx context.Context) error {
 		return err
 	}
 	t.judge(c, reference, end)
-	return nil
+	err = t.leave(ctx)
+	for _, text := range t.log.warned() {
+		t.complain("the proxy has logged: %s", text)
+	}
+	return err
 }
 
 // traffic lets the scene go on for a while. In the middle of it the proxy may be diagnosed.
@@ -139,13 +141,11 @@ func (t *trial) traffic(ctx context.Context, over time.Duration, diagnosed bool)
 	if err != nil {
 		return nil, err
 	}
-	c := newCrew(ctx, over)
-	defer c.end()
-	if err := t.scene.begin(c, t.proxy); err != nil {
+	c, err := t.begin(ctx, over)
+	if err != nil {
 		return nil, err
 	}
-	client, _ := t.scene.measured()
-	c.measure(client, t.idle, t.seed+1000)
+	defer c.end()
 	if c.pause(over / 2); diagnosed {
 		if err := t.diagnose(ctx); err != nil {
 			return nil, err
@@ -164,16 +164,61 @@ func (t *trial) traffic(ctx context.Context, over time.Duration, diagnosed bool)
 	t.say("%d conversations, %d messages (%.0f a second), %.2f CPUs used by the proxy", c.begun.Load(),
 		c.exchanges.Load(), float64(c.exchanges.Load())/lasted.Seconds(),
 		float64(used-before)/float64(lasted))
+	t.assess(c)
+	return c, nil
+}
+
+// begin lets the scene begin. The caller ends it.
+func (t *trial) begin(ctx context.Context, over time.Duration) (*crew, error) {
+	c := newCrew(ctx, over)
+	if err := t.scene.begin(c, t.proxy); err != nil {
+		c.end()
+		return nil, err
+	}
+	client, _ := t.scene.measured()
+	c.measure(client, t.idle, t.seed+1000)
+	return c, nil
+}
+
+// assess complains about what went wrong for the healthy, after the end of the traffic.
+func (t *trial) assess(c *crew) {
 	for _, f := range c.failures {
 		t.complain("%s", f)
 	}
 	if more := c.failed - len(c.failures); more > 0 {
 		t.complain("%d more failures like these", more)
 	}
-	if begun, verified := c.begun.Load(), c.verified.Load(); begun != verified || verified == 0 {
-		t.complain("%d of %d healthy conversations were verified", verified, begun)
+	begun, verified, n := c.begun.Load(), c.verified.Load(), c.exchanges.Load()
+	if begun != verified || n == 0 {
+		t.complain("%d of %d healthy conversations were verified, %d messages", verified, begun, n)
 	}
-	return c, nil
+}
+
+// leave has the proxy end in an orderly way in the midst of the traffic: who is served is served to the end.
+func (t *trial) leave(ctx context.Context) error {
+	c, err := t.begin(ctx, patience)
+	if err != nil {
+		return err
+	}
+	defer c.end()
+	if err := t.proxy.until(ctx, "conversations before the end", func() (bool, error) {
+		return c.verified.Load() >= 10, nil
+	}); err != nil {
+		return err
+	}
+	began := time.Now()
+	c.leaving.Store(true)
+	err = t.proxy.leave(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	if err != nil {
+		t.complain("%v", err)
+	}
+	c.end()
+	t.say("told to leave in the midst of the traffic, it has ended after %v", round(time.Since(began)))
+	t.assess(c)
+	return nil
 }
 
 // diagnose has the proxy looked at while it is at work. The kernel's view must agree that all is well.
@@ -286,9 +331,6 @@ func (t *trial) judge(c *crew, reference, end held) {
 	t.say("ends of streams, by termination state: %v", t.log)
 	if len(c.done) > 0 {
 		t.say("what the wild did: %s", listed(c.done))
-	}
-	for _, text := range t.log.warned() {
-		t.complain("the proxy has logged: %s", text)
 	}
 	growth := float64(end.heap)/float64(reference.heap) - 1
 	t.say("live heap: %+.1f %%", 100*growth)
