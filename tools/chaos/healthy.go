@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -92,11 +94,14 @@ func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk)
 	defer forget()
 	defer conn.Close()
 	messages := 1 + r.IntN(how.messages)
+	var back []byte
 	for i := range messages {
-		message := make([]byte, how.size(r))
-		fill(message, r)
+		// Who is served when the proxy is told to leave is served once more at least.
+		last := c.leaving.Load()
+		message := pick(how.size(r), r)
+		back = slices.Grow(back[:0], len(message))[:len(message)]
 		began := time.Now()
-		if err := exchange(conn, message); err != nil {
+		if err := exchange(conn, message, back); err != nil {
 			if i == 0 {
 				err = errors.Join(err, errNotServed)
 			}
@@ -109,7 +114,7 @@ func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk)
 		if d := how.rest(r); d > 0 {
 			c.pause(d)
 		}
-		if c.ctx.Err() != nil || c.leaving.Load() {
+		if c.ctx.Err() != nil || last {
 			break
 		}
 	}
@@ -122,22 +127,30 @@ func (c *crew) conversation(to address, through *course, r *rand.Rand, how talk)
 	return nil
 }
 
-// fill makes a message that is like no other, so that bytes which come late or twice are found.
-func fill(message []byte, r *rand.Rand) {
-	for len(message) >= 8 {
-		v := r.Uint64()
-		for i := range 8 {
-			message[i] = byte(v >> (8 * i))
-		}
-		message = message[8:]
-	}
-	for i := range message {
-		message[i] = byte(r.Uint32())
-	}
+// wholeMessage is what the sockets on the way hold in any case: sending it does not wait for an answer.
+const wholeMessage = 16 << 10
+
+// largestMessage is the most that a talk may ask for.
+const largestMessage = 4 << 20
+
+// stock are the bytes of which messages are pieces, each from a place of its own, so that bytes which come
+// late or twice are found.
+var stock = sync.OnceValue(func() []byte {
+	bytes := make([]byte, 2*largestMessage)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(bytes) // it never fails
+	return bytes
+})
+
+// pick returns a message. It is not to be written to.
+func pick(size int, r *rand.Rand) []byte {
+	from := r.IntN(len(stock()) - size)
+	return stock()[from : from+size]
 }
 
-// exchange sends a message to an echo and compares what comes back.
-func exchange(c net.Conn, message []byte) error {
+// exchange sends a message to an echo and compares it with what comes back, which is read into a buffer of
+// the same size.
+func exchange(c net.Conn, message, back []byte) error {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
@@ -146,12 +159,11 @@ func exchange(c net.Conn, message []byte) error {
 		_, err := c.Write(message)
 		sent <- err
 	}
-	if len(message) > smallMessage {
+	if len(message) > wholeMessage {
 		go send() // an echo that nobody reads from does not read
 	} else {
 		send()
 	}
-	back := make([]byte, len(message))
 	n, err := io.ReadFull(c, back)
 	if err != nil {
 		c.Close() // so that the sender ends, too

@@ -158,7 +158,7 @@ var mixed = talk{
 		case n < 98:
 			return 1 + r.IntN(64<<10)
 		}
-		return 1 + r.IntN(4<<20)
+		return 1 + r.IntN(largestMessage)
 	},
 	rest: func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(40)) * time.Millisecond },
 }

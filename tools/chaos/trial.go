@@ -209,6 +209,7 @@ func (t *trial) leave(ctx context.Context) error {
 	began := time.Now()
 	c.leaving.Store(true)
 	err = t.proxy.leave(ctx)
+	took := time.Since(began)
 	if ctx.Err() != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (t *trial) leave(ctx context.Context) error {
 		t.complain("%v", err)
 	}
 	c.end()
-	t.say("told to leave in the midst of the traffic, it has ended after %v", round(time.Since(began)))
+	t.say("told to leave in the midst of the traffic, it has ended after %v", round(took))
 	t.assess(c)
 	return nil
 }
