@@ -254,22 +254,23 @@ func (t *trial) rest(ctx context.Context, when string) (held, error) {
 	var h held
 	began := time.Now()
 	var streams int64
-	var descriptors int
+	var descriptors, pipes int
 	waiting := t.proxy.until(ctx, "the streams and descriptors to go", func() (bool, error) {
 		info, err := t.proxy.info(ctx)
 		if err != nil {
 			return false, err
 		}
 		streams, h.peak = info["CurrConns"], info["BufferPeak"]
+		pipes = int(info["PipesFree"]) // kept for the next streams, up to a bound
 		descriptors, err = t.proxy.descriptors()
-		return streams == 0 && descriptors <= t.proxy.rests, err
+		return streams == 0 && descriptors <= t.proxy.rests+2*pipes, err
 	})
 	if err := errors.Join(ctx.Err(), t.proxy.alive()); err != nil {
 		return h, err
 	}
 	if waiting != nil {
-		t.complain("%s: %v: there are %d streams, %d descriptors (%d before)", when, waiting, streams,
-			descriptors, t.proxy.rests)
+		t.complain("%s: %v: there are %d streams, %d descriptors (%d before, and %d pipes)", when, waiting,
+			streams, descriptors, t.proxy.rests, pipes)
 	}
 	if err := t.proxy.until(ctx, "what was left to be freed", func() (bool, error) {
 		// A copy that somebody still has of the log, say.
@@ -281,9 +282,9 @@ func (t *trial) rest(ctx context.Context, when string) (held, error) {
 	var err1, err2 error
 	h.heap, err1 = t.proxy.liveHeap(ctx)
 	h.memory, err2 = t.proxy.memory()
-	t.say("%s: %d streams, %d descriptors (%d before) within %v; live heap %d KB, process %d KB, "+
-		"buffers %d KB at most", when, streams, descriptors, t.proxy.rests, round(time.Since(began)),
-		h.heap>>10, h.memory>>10, h.peak>>10)
+	t.say("%s: %d streams, %d descriptors (%d before, and %d pipes) within %v; live heap %d KB, process "+
+		"%d KB, buffers %d KB at most", when, streams, descriptors, t.proxy.rests, pipes,
+		round(time.Since(began)), h.heap>>10, h.memory>>10, h.peak>>10)
 	return h, errors.Join(err1, err2, t.account(ctx, when), t.keepProfile(ctx, when))
 }
 
