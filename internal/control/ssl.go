@@ -166,7 +166,8 @@ func commitSSLCert(c *session, args []string) {
 	case err != nil:
 		c.message(severityError, "%v\nCan't commit %s!\n", err, report.Printable(args[0]))
 	default:
-		fmt.Fprintf(c.out, "Committing %s%s\nSuccess!\n", report.Printable(args[0]), strings.Repeat(".", uses))
+		name, dots := report.Printable(args[0]), strings.Repeat(".", uses)
+		fmt.Fprintf(c.out, "Committing %s%s\nSuccess!\n", name, dots)
 	}
 }
 

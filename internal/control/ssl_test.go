@@ -32,7 +32,9 @@ func certificateFiles(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "ssl") // t.TempDir may be too long for a socket's name
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	write := func(name, text string) { must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)) }
+	write := func(name, text string) {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
 	root, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	block := func(kind string, raw []byte) string {
