@@ -41,8 +41,9 @@ func certificateFiles(t *testing.T) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}))
 	}
 	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Root", Organization: []string{"O, Inc."}},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "Root", Organization: []string{"O, Inc."}},
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	caRaw, err := x509.CreateCertificate(rand.Reader, ca, ca, root.Public(), root)

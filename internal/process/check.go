@@ -12,9 +12,9 @@ import (
 )
 
 // Check reports what a start with the configuration would fail on, beside what Prepare opens: users and
-// groups that do not exist, names that cannot be resolved and certificates that cannot be used, as "haproxy -c"
-// does. It opens no socket and needs no rights but to read the certificates. The warnings are about what may be
-// otherwise where, or as whom, the proxy will run.
+// groups that do not exist, names that cannot be resolved and certificates that cannot be used, as
+// "haproxy -c" does. It opens no socket and needs no rights but to read the certificates. The warnings are
+// about what may be otherwise where, or as whom, the proxy will run.
 func Check(c *config.Config, o Options) (warnings []string, err error) {
 	return check(c, o, systemLookup)
 }
