@@ -3,6 +3,7 @@ package tlsconn
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -253,5 +254,27 @@ func TestNothingIsReadFromAnIdleConnectionTwice(t *testing.T) {
 	}
 	if n := l.mine.reads - before; n != 1 {
 		t.Errorf("one read became %d reads of the socket", n)
+	}
+}
+
+// A client that asks for no name looks for the session under the address of the server.
+func TestSessionsWithAServerWithoutAName(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		server, client := configs(version)
+		client.ServerName, client.InsecureSkipVerify = "", true
+		client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		for _, want := range []bool{false, true} {
+			l := newLink(t, server, client, false)
+			l.mustShake()
+			for range 2 { // tickets come after the handshake
+				if _, err := drain(l.tested); !errors.Is(err, ErrWouldBlock) {
+					t.Fatal(err)
+				}
+				l.carry()
+			}
+			if got := l.tested.State().DidResume; got != want {
+				t.Errorf("%s: resumed is %t, want %t", tls.VersionName(version), got, want)
+			}
+		}
 	}
 }
