@@ -37,6 +37,9 @@ func (p *parser) globalBase(s *statement) {
 	}
 }
 
+// obeyedTLSNumbers are the numbers that something asks for.
+var obeyedTLSNumbers = setOf("tune.ssl.cachesize")
+
 func (p *parser) globalTLSNumber(s *statement) {
 	t := &p.config.Global.TLS
 	field, most := &t.MaxConn, maxCount
@@ -49,7 +52,9 @@ func (p *parser) globalTLSNumber(s *statement) {
 		field, most = &t.MaxRecord, maxTLSRecord
 	}
 	if n, ok := s.onlyNumber(s.words[0], 0, most); ok {
-		*field = n
+		if *field = n; !obeyedTLSNumbers[s.words[0]] && n > 0 {
+			s.warnf("%q has no effect in this version", s.words[0])
+		}
 	}
 }
 
@@ -116,7 +121,9 @@ func (p *parser) globalTLSOptions(s *statement) {
 		switch {
 		case to.versions.read(options, name):
 		case name == "no-tls-tickets":
-			to.NoTickets = true
+			if to.NoTickets = true; to == &p.serverDefaults {
+				s.warnf(withoutTickets, keyword)
+			}
 		case name == "prefer-client-ciphers" && to == &p.bindDefaults:
 			s.warnPreference(keyword)
 		default:

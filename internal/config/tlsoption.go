@@ -108,6 +108,10 @@ var tlsCommon = func() []string {
 	return names
 }()
 
+// withoutTickets is said of servers. What listeners keep of sessions instead of tickets is their own matter.
+const withoutTickets = `%q: with "no-tls-tickets" every connection negotiates anew: crypto/tls resumes ` +
+	"sessions with servers by tickets only"
+
 // readTLS reads one of the options that bind and server lines have in common; it returns false for another
 // one. ordered is true exactly when the order of ciphers matters.
 func (p *parameters) readTLS(name string, to *tlsOptions, ordered bool) bool {
@@ -134,7 +138,9 @@ func (p *parameters) readTLS(name string, to *tlsOptions, ordered bool) bool {
 	case name == "verify":
 		to.Verify = p.verify(name, ordered)
 	case name == "no-tls-tickets":
-		to.NoTickets = true
+		if to.NoTickets = true; !ordered {
+			p.warnf(withoutTickets, p.label)
+		}
 	case name == "allow-0rtt":
 		p.warnf(`%q: "allow-0rtt" is ignored: crypto/tls has no early data`, p.label)
 	default:
