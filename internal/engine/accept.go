@@ -172,16 +172,22 @@ func (w *worker) open(m message) {
 	}
 	w.engine.opened.add(w.now)
 	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable, unix: peer.IsUnix()}
+	if l.tls != nil {
+		w.secure(c, stream.Client, l.tls)
+	}
 	events := c.watch(stream.Client, sys.EventIn|sys.EventRdHup)
 	if errno := w.register(fd, descriptor{kind: kindClient, conn: c}, events); errno != 0 {
 		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",
 			l.frontend.config.Name, peer, errno)
+		w.closeSecured(c, stream.Client, true)
 		c.ends[stream.Client].fd = -1
 		w.kernel.Close(fd)
 		w.free(c)
 		return
 	}
-	w.logConnect(c)
+	if l.tls == nil {
+		w.logConnect(c)
+	}
 	w.enqueue(c, stream.CauseAccepted)
 }
 

@@ -31,6 +31,9 @@ func (w *worker) check(c *conn) error {
 			(end.ready.has(readable) && c.want.Has(readWant[side]) ||
 				end.ready.has(writable) && c.want.Has(writeWant[side])),
 			"rule 6: the %s is ready (%s), wanted (%s), and the stream is not due", name, end.ready, c.want)
+		bad(!c.due && end.fd >= 0 && end.tls != nil && end.tls.due(end),
+			"rule 6: the TLS of the %s has something to do (%s), and the stream is not due", name, end.ready)
+		bad(end.fd < 0 && end.tls != nil, "the %s has TLS and no connection", name)
 		bad(end.fd >= 0 && w.descriptors[end.fd].conn != c,
 			"descriptor %d of the %s is registered for another",
 			end.fd, name)
@@ -39,6 +42,9 @@ func (w *worker) check(c *conn) error {
 		held := 0
 		if b := c.buffers[from]; b != nil {
 			held = b.buffered()
+		}
+		if s := c.ends[1-from].tls; s != nil {
+			held += s.plain
 		}
 		bad(held != channel.Buffered, "the buffer from the %s holds %d bytes, the stream counts %d",
 			stream.Side(from), held, channel.Buffered)

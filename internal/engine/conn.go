@@ -44,6 +44,8 @@ type conn struct {
 	killAnswers []chan<- bool
 	logged      bool
 	grant       *server // a slot granted and not yet taken
+	failure     error   // of the latest TLS handshake that failed
+	shaken      bool    // the client's TLS handshake is complete
 
 	moment uint64   // the number of its latest in the worker's flight recorder
 	pinned []moment // its history as of when it became suspect
@@ -63,6 +65,7 @@ type endpoint struct {
 	unix bool
 	// interest is what a level-triggered descriptor is watched for.
 	interest uint32
+	tls      *secured // nil without TLS
 	tally
 }
 
@@ -192,6 +195,7 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 	if end.fd < 0 {
 		return
 	}
+	w.closeSecured(c, side, reset)
 	fd := int(end.fd)
 	if side == stream.Client && c.faults.Has(fault.ClosedWithoutRemoval) {
 		w.keepCopy(fd)

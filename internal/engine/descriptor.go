@@ -118,6 +118,9 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 		}
 	}
 	before := end.ready
+	if end.tls != nil && events&^sys.EventOut != 0 {
+		end.tls.arrived = true
+	}
 	ignored := side == stream.Client && c.faults.Has(fault.ErrorIgnored)
 	if events&(sys.EventErr|sys.EventHup) != 0 && !ignored {
 		end.ready |= hungUp | readable | drain | writable
@@ -132,6 +135,9 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 		end.ready |= writable
 	}
 	news := end.ready &^ before
+	if end.tls != nil && end.tls.due(end) {
+		w.enqueue(c, cause)
+	}
 	switch {
 	case news.has(hungUp) || news&(readable|drain) != 0 && c.want.Has(readWant[side]):
 		w.enqueue(c, cause)

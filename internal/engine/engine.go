@@ -5,6 +5,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -34,6 +35,9 @@ type Options struct {
 	MaxPipes, PipeSize int
 	// Resolve returns the socket address of a server.
 	Resolve func(*config.Server) (sys.Address, error)
+	// ServerTLS returns what TLS connections to a server are made with, its ServerName included, nil for
+	// connections without TLS. It is called once for each server; nil stands for no TLS anywhere.
+	ServerTLS func(*config.Server) *tls.Config
 	// Log takes one record for each stream that is to be logged. It is called by workers, so it must not
 	// block; nil drops them.
 	Log func(*Record)
@@ -50,6 +54,13 @@ type Options struct {
 	// Observe is called with every stream, and its client's address, before and after it is advanced, by its
 	// worker. For simulation, which holds what streams do against what it did to them; nil in production.
 	Observe func(client sys.Address, s *stream.Stream, advanced bool, now ktime.Time)
+}
+
+func (o *Options) serverTLS(s *config.Server) *tls.Config {
+	if o.ServerTLS == nil {
+		return nil
+	}
+	return o.ServerTLS(s)
 }
 
 // Engine is a running proxy. Its methods may be called from any goroutine.
@@ -161,7 +172,7 @@ func (e *Engine) adopt(open []Listener, random *rand.Rand) error {
 			return fmt.Errorf("listener %d belongs to no frontend", l.FD)
 		}
 		e.listeners = append(e.listeners, &listener{
-			fd: l.FD, index: len(e.listeners), frontend: front, bind: l.Bind,
+			fd: l.FD, index: len(e.listeners), frontend: front, bind: l.Bind, tls: l.TLS,
 			maxConn: int64(l.Bind.MaxConn), faults: e.chooseFaults(random, front.config.Name),
 		})
 	}

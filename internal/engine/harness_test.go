@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -93,6 +94,8 @@ type settings struct {
 	change   func(*config.Config, *config.Proxy)
 	listen   sys.Address
 	mayBreak bool // rules may be broken: a fault is on
+	// tls is for the clients, serverTLS for the servers; nil for none.
+	tls, serverTLS *tls.Config
 }
 
 // harnessPipes is how many pipes there may be.
@@ -138,7 +141,8 @@ func start(t *testing.T, s settings, servers ...string) *proxy {
 	options := Options{
 		Config: p.config, Kernel: s.kernel, Workers: max(1, s.workers), MaxConn: s.maxConn,
 		MaxPipes:  harnessPipes,
-		Listeners: []Listener{{FD: fd, Proxy: front, Bind: front.Binds[0]}},
+		Listeners: []Listener{{FD: fd, Proxy: front, Bind: front.Binds[0], TLS: s.tls}},
+		ServerTLS: func(*config.Server) *tls.Config { return s.serverTLS },
 		Resolve:   func(v *config.Server) (sys.Address, error) { return parseAddress(servers[v.ID-1]) },
 		Log: func(r *Record) {
 			p.mu.Lock()

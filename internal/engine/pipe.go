@@ -138,5 +138,6 @@ func (w *worker) dropBuffer(c *conn, from stream.Side) {
 // faults are about that.
 func (w *worker) mayUsePipe(c *conn, from stream.Side) bool {
 	source, sink := &c.ends[from], &c.ends[1-from]
-	return !source.unix && !sink.unix && !source.ready.has(drain) && c.faults == 0
+	return source.tls == nil && sink.tls == nil && !source.unix && !sink.unix &&
+		!source.ready.has(drain) && c.faults == 0
 }

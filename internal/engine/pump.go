@@ -23,6 +23,9 @@ const tinyIO = 16
 func (w *worker) pump(c *conn, from stream.Side) (called bool) {
 	to := 1 - from
 	source, sink := &c.ends[from], &c.ends[to]
+	if source.tls != nil || sink.tls != nil {
+		return w.pumpSecured(c, from)
+	}
 	reading := c.want.Has(readWant[from])
 	writing := c.stream.MayWrite(to)
 	moved, round := 0, 0

@@ -6,6 +6,7 @@ import (
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
+	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
 // RecordEvent tells at which moment of a stream's life a record was made.
@@ -16,6 +17,7 @@ const (
 	RecordEnd         RecordEvent = iota // both sides are closed
 	RecordConnect                        // the client was accepted
 	RecordEstablished                    // the server was reached
+	RecordHandshake                      // it ended within the client's TLS handshake
 )
 
 // Record is what the access log may want to know of a stream. It belongs to whoever gets it.
@@ -40,8 +42,11 @@ type Record struct {
 	// FromClient and ToClient are bytes.
 	FromClient, ToClient uint64
 	Ending               stream.Ending
-	Retries              int
-	Redispatched         bool
+	// Handshake is the failure of its latest TLS handshake that failed, a *tlsconn.Error, nil for none. It
+	// was with a server if the client's is complete.
+	Handshake    error
+	Retries      int
+	Redispatched bool
 	// The concurrent streams when it ended, itself included: of the process, the frontend, the backend, the
 	// server.
 	ProcessConns, FrontendConns, BackendConns, ServerConns int
@@ -100,10 +105,17 @@ func (w *worker) logEstablished(c *conn) {
 // logEnd hands over the record of an ended stream.
 func (w *worker) logEnd(c *conn) {
 	front := c.frontend.config
-	if w.engine.options.Log == nil || len(front.Logs) == 0 || !front.TCPLog || c.logged {
+	if w.engine.options.Log == nil || len(front.Logs) == 0 {
 		return
 	}
 	s := &c.stream
+	if c.listener.tls != nil && !c.shaken {
+		w.logHandshake(c)
+		return
+	}
+	if !front.TCPLog || c.logged {
+		return
+	}
 	if front.DontLogNull && s.Request().Total == 0 {
 		return
 	}
@@ -111,6 +123,18 @@ func (w *worker) logEnd(c *conn) {
 		return
 	}
 	w.engine.options.Log(w.record(c))
+}
+
+// logHandshake hands over the record of a stream that ended within its client's handshake. As with HAProxy
+// one that only closed its connection is none with "option dontlognull".
+func (w *worker) logHandshake(c *conn) {
+	if e, is := c.failure.(*tlsconn.Error); is && c.frontend.config.DontLogNull &&
+		(e.Cause == tlsconn.CauseClosed || e.Cause == tlsconn.CauseCut) {
+		return
+	}
+	r := w.record(c)
+	r.Event = RecordHandshake
+	w.engine.options.Log(r)
 }
 
 // record copies what the access log may want to know.
@@ -123,7 +147,8 @@ func (w *worker) record(c *conn) *Record {
 		Client: c.client,
 		Serial: c.serial, Queue: -1, Connect: -1, Total: w.now.Sub(times.Accepted),
 		FromClient: s.Request().Total, ToClient: s.Response().Written, Ending: s.Ending(),
-		Retries: s.Retries(), Redispatched: s.Redispatched(),
+		Handshake: c.failure,
+		Retries:   s.Retries(), Redispatched: s.Redispatched(),
 		ProcessConns:  int(w.engine.conns.Load()),
 		FrontendConns: int(c.frontend.conns.Load()),
 		BackendQueue:  c.queuePosition,

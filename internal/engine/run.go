@@ -107,6 +107,10 @@ func (w *worker) gather(c *conn) bool {
 	called := w.connectResult(c)
 	for _, from := range [...]stream.Side{stream.Client, stream.Server} {
 		called = w.hangUp(c, from) || called
+		if end := &c.ends[from]; end.tls != nil {
+			called = w.flushPending(end) || called
+			called = w.shake(c, from) || called
+		}
 		called = w.pump(c, from) || called
 	}
 	request, response := c.buffers[stream.Client], c.buffers[stream.Server]
@@ -125,8 +129,7 @@ func (w *worker) connectResult(c *conn) bool {
 		c.stream.ConnectFailed(connectError(errno, c.server))
 		return true
 	}
-	end.ready |= writable
-	c.stream.Connected()
+	w.connected(c)
 	return true
 }
 
@@ -156,16 +159,16 @@ func (w *worker) obey(c *conn) (answered bool) {
 		return false
 	}
 	if want.Has(stream.DropRequest) {
-		w.dropBuffer(c, stream.Client)
+		w.dropWritten(c, stream.Client)
 	}
 	if want.Has(stream.DropResponse) {
-		w.dropBuffer(c, stream.Server)
+		w.dropWritten(c, stream.Server)
 	}
 	if want.Has(stream.ShutServer) {
-		w.kernel.ShutdownWrite(int(c.ends[stream.Server].fd))
+		w.shutWrite(c, stream.Server)
 	}
 	if want.Has(stream.ShutClient) {
-		w.kernel.ShutdownWrite(int(c.ends[stream.Client].fd))
+		w.shutWrite(c, stream.Client)
 	}
 	if want.Has(stream.CloseServer) {
 		w.closeEnd(c, stream.Server, want.Has(stream.ResetServer))
@@ -210,8 +213,7 @@ func (w *worker) connect(c *conn) bool {
 		return true
 	}
 	if !end.ready.has(connecting) {
-		end.ready = writable
-		c.stream.Connected()
+		w.connected(c)
 		return true
 	}
 	return false
@@ -229,6 +231,9 @@ func (w *worker) canMove(c *conn) bool {
 		}
 		if end.ready.has(connecting) {
 			continue
+		}
+		if end.tls != nil && end.tls.due(end) {
+			return true
 		}
 		reads, writes := c.want.Has(readWant[side]), c.want.Has(writeWant[side])
 		if c.faults.Has(fault.WritesToFull) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/list"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ type server struct {
 	config  *config.Server
 	backend *backend
 	address sys.Address
+	tls     *tls.Config // nil for a connection without TLS
 	traffic
 	// slots is the number of streams that occupy a slot, guarded by the backend's lock.
 	slots int
@@ -75,7 +77,8 @@ func (t *traffic) leave() { t.conns.Add(-1) }
 // listener is one listening descriptor, registered with every worker.
 type listener struct {
 	fd       int
-	index    int // among the engine's
+	index    int         // among the engine's
+	tls      *tls.Config // nil for clients without TLS
 	frontend *frontend
 	bind     *config.Bind
 	faults   fault.Set
@@ -97,6 +100,8 @@ type Listener struct {
 	FD    int
 	Proxy *config.Proxy
 	Bind  *config.Bind
+	// TLS is for the clients that it takes; nil when they do not speak TLS.
+	TLS *tls.Config
 }
 
 // build makes the engine's frontends and backends from the configuration. resolve turns a server's address
@@ -113,7 +118,9 @@ func (e *Engine) build(c *config.Config, resolve func(*config.Server) (sys.Addre
 			if err != nil {
 				return fmt.Errorf("%s: server %q of backend %q: %w", s.Position, s.Name, p.Name, err)
 			}
-			b.servers = append(b.servers, &server{config: s, backend: b, address: address})
+			b.servers = append(b.servers, &server{
+				config: s, backend: b, address: address, tls: e.options.serverTLS(s),
+			})
 		}
 		b.arrange()
 		backends[p] = b
@@ -139,8 +146,9 @@ func (e *Engine) build(c *config.Config, resolve func(*config.Server) (sys.Addre
 // policyOf joins what the frontend and the backend say about a stream.
 func policyOf(front, back *config.Proxy) *stream.Policy {
 	p := &stream.Policy{
-		Client:    front.Timeouts.Client,
-		ClientFin: front.Timeouts.ClientFin,
+		Client:          front.Timeouts.Client,
+		ClientFin:       front.Timeouts.ClientFin,
+		ClientHandshake: front.Timeouts.ClientHS,
 	}
 	if back != nil {
 		p.Connect = back.Timeouts.Connect

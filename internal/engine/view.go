@@ -69,6 +69,8 @@ type EndView struct {
 	Rewrites uint32
 	// EdgeTriggered is as in evidence.Side.
 	EdgeTriggered bool
+	// TLS says how the TLS of the connection stands, empty without it.
+	TLS string
 	// WantsRead and WantsWrite are what the stream has use for.
 	WantsRead, WantsWrite bool
 	// Unread is as in evidence.Side; only State looks.
@@ -117,6 +119,9 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 			WritesAgain: end.writesAgain, Ready: end.ready.String(), ready: end.ready,
 			WantsRead: c.want.Has(readWant[side]), WantsWrite: c.want.Has(writeWant[side]),
 			EdgeTriggered: c.faults&levelFaults[side] == 0 || end.interest&sys.EventEdge != 0,
+		}
+		if end.tls != nil {
+			v.Ends[side].TLS = end.tls.describe()
 		}
 		if end.fd >= 0 {
 			v.Ends[side].registered(&w.descriptors[end.fd], end.reads+end.writes)

@@ -13,6 +13,7 @@ import (
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
+	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
 const (
@@ -66,6 +67,9 @@ type worker struct {
 	timeout     int                 // of the next wait, in milliseconds
 	busy        bool                // the last wait brought events
 
+	sealing []byte          // the memory in which records are sealed; empty between two calls
+	lent    tlsconn.Buffers // what TLS connections are read into
+
 	inbox  inbox
 	stats  workerStats
 	flight flightRecorder
@@ -104,6 +108,7 @@ type workerStats struct {
 	spliced  uint64 // of them out of pipes
 	ended    uint64
 	sampled  idleSample
+	tls      tlsStats
 }
 
 // newWorker opens the worker's epoll set and registers the waker and the listeners.
@@ -142,6 +147,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 
 // close closes the descriptors of the worker and of its streams.
 func (w *worker) close() {
+	w.endHandshakes()
 	for _, c := range w.slots {
 		if c == nil {
 			continue
@@ -175,6 +181,7 @@ func (w *worker) loop(ready chan<- struct{}) {
 	for !w.engine.stopped.Load() {
 		w.step()
 	}
+	w.endHandshakes()
 }
 
 // step is one turn of the loop.

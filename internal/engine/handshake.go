@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/tlsconn"
+)
+
+// shake goes on with the handshake of a side if that may bring something, and tells the stream when it is at
+// its end. It reports whether it did.
+func (w *worker) shake(c *conn, side stream.Side) bool {
+	end := &c.ends[side]
+	s := end.tls
+	if s == nil || !s.shaking || !s.mayShake(end) {
+		return false
+	}
+	s.begun = true
+	done, err := s.conn.Handshake()
+	w.flush(s)
+	switch {
+	case err != nil:
+		w.fail(s, err)
+	case s.failure == nil && !done:
+		end.ready &^= readable
+		return true
+	}
+	s.shaking = false
+	if s.failure != nil {
+		end.ready &^= readable
+		c.failure = s.failure
+		w.stats.tls.failed++
+		if side == stream.Client {
+			c.stream.HandshakeFailed()
+		} else {
+			c.stream.ConnectFailed(stream.ConnectRefused)
+		}
+		return true
+	}
+	// The last bytes of the handshake may have come with the first of what follows.
+	end.ready |= readable
+	w.stats.tls.complete(side, s.conn.State().DidResume, w.now)
+	if side == stream.Client {
+		c.shaken = true
+		c.stream.Handshaken()
+		w.logConnect(c)
+	} else {
+		c.stream.Connected()
+	}
+	return true
+}
+
+// mayShake reports whether a step of the handshake may bring something: the first of a client, which has to
+// speak first, and any for which there are bytes.
+func (s *secured) mayShake(end *endpoint) bool {
+	return end.fd >= 0 && (end.ready.has(readable) || !s.begun && s.side == stream.Server)
+}
+
+// connected tells the stream that the connection to its server is established, or begins its handshake.
+func (w *worker) connected(c *conn) {
+	c.ends[stream.Server].ready |= writable
+	if config := c.server.tls; config != nil {
+		w.secure(c, stream.Server, config)
+		w.shake(c, stream.Server)
+		return
+	}
+	c.stream.Connected()
+}
+
+// flushPending writes what was sealed of an end and is none of the stream's business, or is that of its past.
+func (w *worker) flushPending(end *endpoint) bool {
+	if s := end.tls; s != nil && s.sealed != nil && end.fd >= 0 && end.ready.has(writable) {
+		w.flush(s)
+		return true
+	}
+	return false
+}
+
+// due reports whether the TLS of an end has something to do.
+func (s *secured) due(end *endpoint) bool {
+	return s.shaking && s.mayShake(end) || s.sealed != nil && end.ready.has(writable)
+}
+
+// shutWrite shuts the write direction of a side: with TLS, after word of it in TLS, which is left out when
+// the other side's bytes ended in an error, so that the peer knows that some may be missing.
+func (w *worker) shutWrite(c *conn, side stream.Side) {
+	s := c.ends[side].tls
+	if s == nil {
+		w.kernel.ShutdownWrite(int(c.ends[side].fd))
+		return
+	}
+	if !c.stream.Failed(1 - side) {
+		s.conn.CloseWrite()
+	}
+	if s.dead {
+		w.kernel.ShutdownWrite(int(c.ends[side].fd))
+		return
+	}
+	s.shut = true
+	w.flush(s)
+}
+
+// closeSecured ends the TLS of one end that is about to be closed.
+func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
+	s := c.ends[side].tls
+	if s == nil {
+		return
+	}
+	if !reset && s.failure == nil && !s.dead && !c.stream.Failed(1-side) {
+		s.conn.CloseWrite()
+		// What the connection does not take at once is lost; so would be what it has taken if the peer is
+		// gone.
+		_, _ = w.sendSealed(s)
+	}
+	if side == stream.Client && s.shaking && s.failure == nil {
+		c.failure = &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: errHandshakeTime}
+	}
+	s.conn.Close()
+	w.die(s)
+	w.stats.tls.end(side)
+	c.ends[side].tls = nil
+}
+
+// errHandshakeTime says why a handshake was given up.
+var errHandshakeTime = errors.New("the handshake was not complete in time")
+
+// endHandshakes ends all handshakes that are under way, on the thread on which they began.
+func (w *worker) endHandshakes() {
+	for _, c := range w.slots {
+		if c == nil {
+			continue
+		}
+		for side := range c.ends {
+			if s := c.ends[side].tls; s != nil {
+				s.conn.Close()
+			}
+		}
+	}
+}
+
+// describe says how the TLS of an end stands, for dumps.
+func (s *secured) describe() string {
+	state := "established"
+	switch {
+	case s.failure != nil:
+		return s.failure.Error()
+	case s.shaking:
+		state = "handshake"
+	case s.conn.Failed() != nil && s.conn.Unannounced():
+		state = "ended without close_notify"
+	case s.conn.Failed() != nil:
+		state = "ended"
+	}
+	if s.sealed != nil {
+		state += ", want-write"
+	}
+	switch {
+	case s.conn.InRecord():
+		state += ", record incomplete"
+	case s.shaking && !s.arrived:
+		state += ", want-read"
+	}
+	return state
+}
