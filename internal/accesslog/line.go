@@ -1,11 +1,13 @@
 package accesslog
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/sys"
+	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
 // appendBody appends the text of an entry without header and line end.
@@ -15,6 +17,8 @@ func appendBody(b []byte, e *entry) []byte {
 		return appendPrintable(b, e.text)
 	case e.record.Event == engine.RecordConnect:
 		return appendConnect(b, e.record)
+	case e.record.Event == engine.RecordHandshake:
+		return appendHandshake(b, e.record)
 	}
 	return appendTCP(b, e.record)
 }
@@ -42,6 +46,9 @@ func appendTCP(b []byte, r *engine.Record) []byte {
 	b = appendClient(b, r)
 	b = r.Accepted.Local().AppendFormat(b, " [02/Jan/2006:15:04:05.000] ")
 	b = append(b, r.Frontend.Name...)
+	if r.TLS {
+		b = append(b, '~')
+	}
 	b = append(b, ' ')
 	b = append(b, backendName(r)...)
 	b = append(b, '/')
@@ -75,6 +82,27 @@ func appendConnect(b []byte, r *engine.Record) []byte {
 	b = append(b, " ("...)
 	b = append(b, r.Frontend.Name...)
 	return append(b, "/TCP)"...)
+}
+
+// appendHandshake appends the line of a client whose TLS handshake did not come to its end (HAProxy's
+// configuration manual, section 8.2.5): client, time, frontend and listener, and one of three messages.
+func appendHandshake(b []byte, r *engine.Record) []byte {
+	b = appendClient(b, r)
+	b = r.Accepted.Local().AppendFormat(b, " [02/Jan/2006:15:04:05.000] ")
+	b = append(append(b, r.Frontend.Name...), '/')
+	if r.Bind.Name != "" {
+		b = append(b, r.Bind.Name...)
+	} else {
+		b = appendCount(b, r.Bind.ID)
+	}
+	failure, _ := errors.AsType[*tlsconn.Error](r.Handshake)
+	switch {
+	case r.Ending.By == 'c':
+		return append(b, ": Timeout during SSL handshake"...)
+	case failure != nil && (failure.Cause == tlsconn.CauseClosed || failure.Cause == tlsconn.CauseCut):
+		return append(b, ": Connection closed during SSL handshake"...)
+	}
+	return append(b, ": SSL handshake failure"...)
 }
 
 func appendClient(b []byte, r *engine.Record) []byte {

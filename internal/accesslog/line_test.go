@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"io"
 	"net/netip"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
+	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
 // accepted is the moment of the records in the tables: in local time, as the lines are.
@@ -61,6 +63,21 @@ func TestLines(t *testing.T) {
 		}, "10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp smtp/mx1 0/2/+3 +0 -- 5/4/3/2/0 0/0"},
 		{"killed for spinning", func(r *engine.Record) { r.Ending = stream.Ending{By: 'I', During: 'D'} },
 			"10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp smtp/mx1 0/2/5007 212 ID 5/4/2/2/0 0/0"},
+		{"a client with TLS", func(r *engine.Record) { r.TLS = true },
+			"10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp~ smtp/mx1 0/2/5007 212 -- 5/4/2/2/0 0/0"},
+		{"the client left its handshake", func(r *engine.Record) {
+			r.Event, r.TLS, r.Ending = engine.RecordHandshake, true, stream.Ending{By: 'C', During: 'R'}
+			r.Handshake = &tlsconn.Error{Cause: tlsconn.CauseCut, Err: io.EOF}
+		}, "10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp/2: Connection closed during SSL handshake"},
+		{"the client's handshake took too long", func(r *engine.Record) {
+			r.Event, r.TLS, r.Ending = engine.RecordHandshake, true, stream.Ending{By: 'c', During: 'R'}
+			r.Handshake = &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: io.EOF}
+		}, "10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp/2: Timeout during SSL handshake"},
+		{"the client's handshake failed", func(r *engine.Record) {
+			r.Event, r.TLS, r.Ending = engine.RecordHandshake, true, stream.Ending{By: 'C', During: 'R'}
+			r.Handshake = &tlsconn.Error{Cause: tlsconn.CausePlainHTTP, Err: io.EOF}
+			r.Bind = &config.Bind{ID: 2, Name: "outside"}
+		}, "10.0.1.2:33313 [06/Nov/2026:12:13:14.655] smtp/outside: SSL handshake failure"},
 		{"the default format", func(r *engine.Record) { r.Event = engine.RecordConnect },
 			"Connect from 10.0.1.2:33313 to 10.0.1.1:25 (smtp/TCP)"},
 		{"the default format, from IPv6", func(r *engine.Record) {

@@ -115,7 +115,11 @@ func (c *session) printSide(l *line, v *engine.StreamView, id uint64, which stre
 		return
 	}
 	l.str("      co").num(number).str("=").pointer(id, connection).str(" ctrl=").str(protocol(peer))
-	l.str(" xprt=RAW mux=PASS data=STRM target=").str(target).end()
+	transport := "RAW"
+	if s.end.TLS != "" {
+		transport = "SSL"
+	}
+	l.str(" xprt=").str(transport).str(" mux=PASS data=STRM target=").str(target).end()
 	l.str("      flags=").flags(s.connectionFlags(), 8).str(" fd=").num(s.end.FD)
 	l.str(" fd.state=").digits(s.fdFlags(), 2).str(" updt=0 fd.tmask=").str(threadMask(v.Worker)).end()
 }
@@ -176,6 +180,7 @@ func (d direction) print(l *line, id uint64) {
 //	cause        of the latest wakeup
 //	timer        the nearest deadline's, and by how much it is overdue
 //	suspect      1 when the row of charged wakeups has passed the budget
+//	tls-client, tls-server: how the TLS of a side stands, what it waits for, or what ended it
 //	orphan       1 when no direction is open and one side is: nothing will ever move it
 //
 // Parsers of HAProxy's dumps skip it: they do not know the key.
@@ -194,6 +199,11 @@ func printLedger(l *line, v *engine.StreamView) {
 	l.str(" cause=").str(dashed(a.Cause.String())).str(" timer=").str(v.Timer.String())
 	l.str(" overdue=").str(overdue).str(" suspect=").num(oneIf(a.Suspect))
 	l.str(" orphan=").num(oneIf(v.Orphaned)).str(" worker=").num(v.Worker).end()
+	for side, end := range v.Ends {
+		if end.TLS != "" {
+			l.str("  tls-").str(stream.Side(side).String()).str("=").str(end.TLS).end()
+		}
+	}
 }
 
 // dashed makes a name one word.

@@ -70,6 +70,7 @@ func changes(before, now *evidence.Moment) []string {
 	add(begins(before.ResponseIn, now.ResponseIn) && served, "the server's end of data")
 	add(now.Retries > before.Retries, "attempt %d", now.Retries+1)
 	add(now.Redispatched && !before.Redispatched, "given to another server")
+	add(now.Handshake && !before.Handshake, "TLS handshake")
 	add(before.ServerState != now.ServerState, "server side %s -> %s", before.ServerState, now.ServerState)
 	add(before.ClientState != now.ClientState, "client side %s -> %s", before.ClientState, now.ClientState)
 	add(begins(before.RequestOut, now.RequestOut) && served && now.ServerState != "CLO",

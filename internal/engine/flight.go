@@ -114,6 +114,6 @@ func (m *moment) tell() evidence.Moment {
 		ClientState: p.Client.String(), ServerState: p.Server.String(),
 		RequestIn: p.RequestIn.String(), RequestOut: p.RequestOut.String(),
 		ResponseIn: p.ResponseIn.String(), ResponseOut: p.ResponseOut.String(),
-		Retries: int(p.Retries), Redispatched: p.Redispatched,
+		Retries: int(p.Retries), Redispatched: p.Redispatched, Handshake: p.Handshake,
 	}
 }

@@ -138,12 +138,16 @@ func (w *worker) endHandshakes() {
 	}
 }
 
-// describe says how the TLS of an end stands, for dumps.
+// describe says how the TLS of an end stands, for dumps. The details of a failure are left out: they hold what
+// the peer has written.
 func (s *secured) describe() string {
 	state := "established"
 	switch {
 	case s.failure != nil:
-		return s.failure.Error()
+		if e, is := s.failure.(*tlsconn.Error); is {
+			return e.Cause.String()
+		}
+		return "failed"
 	case s.shaking:
 		state = "handshake"
 	case s.conn.Failed() != nil && s.conn.Unannounced():

@@ -42,6 +42,8 @@ type Record struct {
 	// FromClient and ToClient are bytes.
 	FromClient, ToClient uint64
 	Ending               stream.Ending
+	// TLS is true exactly when the client's connection has TLS.
+	TLS bool
 	// Handshake is the failure of its latest TLS handshake that failed, a *tlsconn.Error, nil for none. It
 	// was with a server if the client's is complete.
 	Handshake    error
@@ -147,8 +149,8 @@ func (w *worker) record(c *conn) *Record {
 		Client: c.client,
 		Serial: c.serial, Queue: -1, Connect: -1, Total: w.now.Sub(times.Accepted),
 		FromClient: s.Request().Total, ToClient: s.Response().Written, Ending: s.Ending(),
-		Handshake: c.failure,
-		Retries:   s.Retries(), Redispatched: s.Redispatched(),
+		TLS: c.listener.tls != nil, Handshake: c.failure,
+		Retries: s.Retries(), Redispatched: s.Redispatched(),
 		ProcessConns:  int(w.engine.conns.Load()),
 		FrontendConns: int(c.frontend.conns.Load()),
 		BackendQueue:  c.queuePosition,

@@ -182,7 +182,7 @@ func (v *EndView) state() evidence.Observed[evidence.Side] {
 		Reads: uint64(v.Reads), Writes: uint64(v.Writes),
 		ReadsAgain: uint64(v.ReadsAgain), WritesAgain: uint64(v.WritesAgain),
 		Events: uint64(v.Events), Row: uint64(v.Row), Mask: evidence.EventMask(v.Mask),
-		Rewrites: uint64(v.Rewrites), EdgeTriggered: v.EdgeTriggered,
+		Rewrites: uint64(v.Rewrites), EdgeTriggered: v.EdgeTriggered, TLS: v.TLS,
 	})
 }
 

@@ -209,6 +209,8 @@ type Side struct {
 	// delivered again because its peer did something, or because of a rewrite, and not because little is
 	// done on it.
 	EdgeTriggered bool `json:"edge_triggered,omitempty"`
+	// TLS says how the TLS of the connection stands, and what it waits for; empty without it.
+	TLS string `json:"tls,omitempty"`
 }
 
 // Stream is one proxied stream as its process describes it.
@@ -283,6 +285,8 @@ type Moment struct {
 	ResponseOut  string `json:"response_out"`
 	Retries      int    `json:"retries"`
 	Redispatched bool   `json:"redispatched"`
+	// Handshake is true exactly when a TLS handshake is under way.
+	Handshake bool `json:"handshake,omitempty"`
 }
 
 // Overdue returns the armed timer that is furthest in the past at now, and whether there is one. When none of
