@@ -46,6 +46,10 @@ func (w *worker) takeConnections(l *listener) {
 		most = unlimitedAccepts
 	}
 	for range most {
+		if wait := w.engine.paceTLS(l, w.now); wait > 0 {
+			w.pause(l, w.now.Add(wait))
+			return
+		}
 		if !w.engine.admit(l) {
 			if !l.faults.Has(fault.AcceptNotPaused) {
 				w.pause(l, ktime.Never)
@@ -57,6 +61,7 @@ func (w *worker) takeConnections(l *listener) {
 			w.stats.accepted++
 			l.accepted.Add(1)
 			l.taken.Add(1)
+			w.engine.countTLS(l, w.now)
 			w.place(message{
 				kind: messageAccepted, fd: fd, peer: peer, listener: l,
 				faults: w.engine.chooseFaults(w.random, l.frontend.config.Name),
@@ -114,7 +119,8 @@ func (e *Engine) admit(l *listener) bool {
 		e.resume()
 		return false
 	}
-	if n := l.conns.Add(1); l.maxConn > 0 && n > l.maxConn {
+	n, secured := l.conns.Add(1), e.enterTLS(l)
+	if l.maxConn > 0 && n > l.maxConn || !secured {
 		e.dismiss(l)
 		e.resume()
 		return false
@@ -128,12 +134,13 @@ func (e *Engine) dismiss(l *listener) {
 	e.conns.Add(-1)
 	l.frontend.conns.Add(-1)
 	l.conns.Add(-1)
+	e.leaveTLS(l.tls != nil)
 }
 
 // mayAdmit reports whether there is a place under every limit.
 func (e *Engine) mayAdmit(l *listener) bool {
 	return e.conns.Load() < e.maxConn && l.frontend.conns.Load() < l.frontend.maxConn &&
-		(l.maxConn == 0 || l.conns.Load() < l.maxConn)
+		(l.maxConn == 0 || l.conns.Load() < l.maxConn) && e.mayEnterTLS(l)
 }
 
 // place gives an accepted connection to the worker with the fewest streams, to this one unless the

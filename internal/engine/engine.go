@@ -77,6 +77,7 @@ type Engine struct {
 	maxConn int64
 	started ktime.Time
 	traffic // of all client connections
+	limitsTLS
 	opened  sharedRate
 	serial  atomic.Uint64
 	// paused counts the registrations of listeners that wait for a limit to be left.
@@ -138,6 +139,7 @@ func New(o Options) (*Engine, error) {
 		suspicions: make(chan Suspicion, suspicionQueue),
 		faults:     o.Config.Global.Whyspin.Faults,
 	}
+	e.maxSecured, e.maxRate = int64(o.Config.Global.TLS.MaxConn), o.Config.Global.TLS.MaxRate
 	if err := e.build(o.Config, o.Resolve); err != nil {
 		return nil, err
 	}

@@ -60,6 +60,11 @@ func (s *secured) mayShake(end *endpoint) bool {
 func (w *worker) connected(c *conn) {
 	c.ends[stream.Server].ready |= writable
 	if config := c.server.tls; config != nil {
+		if w.engine.secured.Add(1) > w.engine.maxSecured && w.engine.maxSecured > 0 {
+			w.engine.leaveTLS(true)
+			c.stream.ConnectFailed(stream.ConnectResource)
+			return
+		}
 		w.secure(c, stream.Server, config)
 		w.shake(c, stream.Server)
 		return
@@ -118,6 +123,10 @@ func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
 	s.conn.Close()
 	w.die(s)
 	w.stats.tls.end(side)
+	if side == stream.Server {
+		w.engine.leaveTLS(true)
+		w.engine.resume()
+	}
 	c.ends[side].tls = nil
 }
 
