@@ -78,8 +78,8 @@ type Engine struct {
 	started ktime.Time
 	traffic // of all client connections
 	limitsTLS
-	opened  sharedRate
-	serial  atomic.Uint64
+	opened sharedRate
+	serial atomic.Uint64
 	// paused counts the registrations of listeners that wait for a limit to be left.
 	paused atomic.Int64
 	// stopping is set during a soft stop, stopped when the workers shall return.
