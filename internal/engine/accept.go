@@ -39,13 +39,19 @@ func (w *worker) accept(l *listener) {
 }
 
 // takeConnections takes connections from a listener until there are no more or its share of the turn is used
-// up.
+// up. The share is about what the last events brought, so that the call that finds no more is rarely made:
+// a listener is level-triggered, and what is left makes an event at once.
 func (w *worker) takeConnections(l *listener) {
 	most := w.engine.options.Config.Global.MaxAccept
 	if most < 0 {
 		most = unlimitedAccepts
 	}
-	for range most {
+	a := &w.listeners[l.index]
+	if a.fullAt+1 == w.turn {
+		a.share *= 2 // the last turn left some
+	}
+	a.share = min(max(a.share, 1), most)
+	for n := range a.share {
 		if wait := w.engine.paceTLS(l, w.now); wait > 0 {
 			w.pause(l, w.now.Add(wait))
 			return
@@ -72,6 +78,7 @@ func (w *worker) takeConnections(l *listener) {
 		w.engine.dismiss(l)
 		w.engine.resume()
 		if errno == sys.EAGAIN {
+			a.share = n
 			return
 		}
 		w.stats.refused++
@@ -88,6 +95,7 @@ func (w *worker) takeConnections(l *listener) {
 			return
 		}
 	}
+	a.fullAt = w.turn
 }
 
 // alertEvery is how often at most the operator is told of trouble with one listener.

@@ -48,6 +48,10 @@ func (a *account) suspicion(cause string) Suspicion {
 type listenerAccount struct {
 	account
 	taken uint64 // what all workers had taken from it by then
+	// share is how many connections the worker takes at the next event, 0 for one; fullAt is the turn in
+	// which it took as many.
+	share  int
+	fullAt uint64
 }
 
 // settleListener closes the account of an event of a listener. There was progress if anybody took a

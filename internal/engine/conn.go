@@ -62,12 +62,24 @@ type endpoint struct {
 	ready readiness
 	// unix is true exactly when it is a unix socket. There a read stops behind a message that carries
 	// descriptors, so that a short read never means that the socket is empty.
-	unix bool
+	unix  bool
+	nagle nagle
 	// interest is what a level-triggered descriptor is watched for.
 	interest uint32
 	tls      *secured // nil without TLS
 	tally
 }
+
+// nagle is how far a connection to a server is with Nagle's algorithm, which delays a small write while
+// another is on its way. It cannot delay the first write, so that TCP_NODELAY is set only before the second,
+// and never for a request without a successor.
+type nagle uint8
+
+const (
+	nagleOff       nagle = iota // or inherited from the listener as off, or no TCP
+	nagleUntouched              // nothing was written yet
+	nagleWritten                // the first write was made
+)
 
 // tally counts the calls on the descriptors of one side.
 type tally struct {
@@ -82,14 +94,16 @@ const (
 	readable readiness = 1 << iota
 	writable
 	// drain: a short read does not mean that the socket is empty, so it must be read until it says so. Set
-	// by every event beside plain readability: end of file, errors and urgent data all make reads stop
-	// short.
+	// by events of errors, hang-ups and urgent data, which all make reads stop short.
 	drain
 	// hungUp: the connection is broken (ERR) or shut both ways (HUP).
 	hungUp
 	connecting
 	connectResult // the result of the connect can be asked for
-	ended         // the end of file was read
+	ended         // the end of file was read, or is known to come next
+	// finished: the peer has shut its direction (RDHUP), so all that it sent has arrived, and what is left
+	// after a short read is the end of file. It stays true.
+	finished
 )
 
 func (r readiness) has(v readiness) bool { return r&v == v }

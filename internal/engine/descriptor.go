@@ -125,7 +125,10 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 	if events&(sys.EventErr|sys.EventHup) != 0 && !ignored {
 		end.ready |= hungUp | readable | drain | writable
 	}
-	if events&(sys.EventRdHup|sys.EventPri) != 0 {
+	if events&sys.EventRdHup != 0 {
+		end.ready |= readable | finished
+	}
+	if events&sys.EventPri != 0 {
 		end.ready |= readable | drain
 	}
 	if events&sys.EventIn != 0 {
@@ -139,7 +142,7 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 		w.enqueue(c, cause)
 	}
 	switch {
-	case news.has(hungUp) || news&(readable|drain) != 0 && c.want.Has(readWant[side]):
+	case news.has(hungUp) || news&(readable|drain|finished) != 0 && c.want.Has(readWant[side]):
 		w.enqueue(c, cause)
 	case news.has(writable) && c.want.Has(writeWant[side]), c.wakes(side):
 		w.enqueue(c, cause)

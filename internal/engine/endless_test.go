@@ -58,7 +58,7 @@ func TestAHandlerThatLoopsIsStuck(t *testing.T) {
 // noRoom is a kernel whose sockets take no bytes.
 type noRoom struct{ *clock }
 
-func (noRoom) Write(int, []byte) (int, sys.Errno) { return -1, sys.EAGAIN }
+func (noRoom) Write(int, []byte, bool) (int, sys.Errno) { return -1, sys.EAGAIN }
 
 // TestEveryOrderIsSeenByAHandlerThatLoops: two orders come in one turn, in which the handler of the first
 // stream begins to loop.

@@ -42,11 +42,15 @@ type Poller interface {
 // Sockets are stream sockets that never block.
 type Sockets interface {
 	Accept(listener int) (fd int, peer sys.Address, errno sys.Errno)
-	// Connect returns 0 or EINPROGRESS with a descriptor; with every other error there is none.
+	// Connect returns 0 or EINPROGRESS with a descriptor; with every other error there is none. The end of a
+	// connect is an event: EPOLLERR or EPOLLHUP exactly when it has failed.
 	Connect(to sys.Address, keepAlive bool) (fd int, errno sys.Errno)
 	SocketError(fd int) sys.Errno
 	Read(fd int, p []byte) (n int, errno sys.Errno)
-	Write(fd int, p []byte) (n int, errno sys.Errno)
+	// Write writes. last tells that the direction is shut right after, so that the bytes may wait for that.
+	Write(fd int, p []byte, last bool) (n int, errno sys.Errno)
+	// NoDelay has every further write to a TCP socket sent at once (TCP_NODELAY).
+	NoDelay(fd int)
 	// Pipe and Splice are described at sys.Linux.
 	Pipe(size int) (from, to int, errno sys.Errno)
 	Splice(from, to, n int) (moved int, errno sys.Errno)

@@ -64,11 +64,11 @@ func TestPausedListenerComesBackWhenTheLimitIsLeft(t *testing.T) {
 	first := p.dial()
 	greeted(t, first)
 	fd := p.engine.listeners[0].fd
+	second := p.dial()
+	eventually(t, "the worker to pause it", func() bool { return pausedAt(p, fd) == 1 })
 	if !p.engine.PauseListener(fd, time.Second) {
 		t.Fatal("the listener is not known")
 	}
-	eventually(t, "the worker to pause it", func() bool { return pausedAt(p, fd) == 1 })
-	second := p.dial()
 	f.move(time.Hour)
 	if n := pausedAt(p, fd); n != 1 {
 		t.Error("it is back though the limit is still reached")

@@ -139,5 +139,5 @@ func (w *worker) dropBuffer(c *conn, from stream.Side) {
 func (w *worker) mayUsePipe(c *conn, from stream.Side) bool {
 	source, sink := &c.ends[from], &c.ends[1-from]
 	return source.tls == nil && sink.tls == nil && !source.unix && !sink.unix &&
-		!source.ready.has(drain) && c.faults == 0
+		source.ready&(drain|finished) == 0 && c.faults == 0
 }

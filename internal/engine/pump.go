@@ -89,11 +89,7 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 		w.dropBuffer(c, from)
 		return transfer{}, true
 	case n == 0:
-		end.ready &^= readable
-		end.ready |= ended
-		if !(from == stream.Client && c.faults.Has(fault.EOFForgotten)) {
-			c.stream.EOF(from)
-		}
+		w.endOfFile(c, from)
 	default:
 		filled := n == room
 		if filled && b.buffered() == 0 && b.pipe == nil {
@@ -108,6 +104,10 @@ func (w *worker) read(c *conn, from stream.Side) (transfer, bool) {
 		}
 		b.w += n
 		c.stream.Read(from, n)
+		if over := empty && end.ready.has(finished); over {
+			w.endOfFile(c, from)
+			return transfer{n: n, over: true}, true
+		}
 		return transfer{n: n}, true
 	}
 	if b.buffered() == 0 {
@@ -138,20 +138,45 @@ func (w *worker) fill(c *conn, end *endpoint, b *buffer) (n, room int, errno sys
 	return n, len(space), errno
 }
 
-// send moves what the buffer holds to a descriptor, as far as that takes it.
-func (w *worker) send(end *endpoint, b *buffer) (int, sys.Errno) {
+// send moves what the buffer holds to a descriptor, as far as that takes it. last is as in Sockets.Write.
+func (w *worker) send(end *endpoint, b *buffer, last bool) (int, sys.Errno) {
 	if b.pipe == nil {
-		return w.kernel.Write(int(end.fd), b.data[b.r:b.w])
+		return w.kernel.Write(int(end.fd), b.data[b.r:b.w], last)
 	}
 	n, errno := w.kernel.Splice(b.pipe.from, int(end.fd), b.buffered())
 	w.stats.spliced += uint64(n)
 	return n, errno
 }
 
-// write writes once to a side and tells the stream.
+// endOfFile takes note of a side's end of file.
+func (w *worker) endOfFile(c *conn, from stream.Side) {
+	end := &c.ends[from]
+	end.ready &^= readable
+	end.ready |= ended
+	if !forgets(c, from) {
+		c.stream.EOF(from)
+	}
+}
+
+// forgets reports whether the end of file of a side is not told to the stream.
+func forgets(c *conn, from stream.Side) bool {
+	return from == stream.Client && c.faults.Has(fault.EOFForgotten)
+}
+
+// write writes once to a side and tells the stream. What comes before the end of file is sent together with
+// the end, which the stream orders in this wakeup.
 func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	end := &c.ends[to]
-	n, errno := w.send(end, b)
+	switch end.nagle {
+	case nagleUntouched:
+		end.nagle = nagleWritten
+	case nagleWritten:
+		w.kernel.NoDelay(int(end.fd))
+		end.nagle = nagleOff
+	case nagleOff:
+	}
+	last := c.ends[1-to].ready.has(ended) && !forgets(c, 1-to)
+	n, errno := w.send(end, b, last)
 	end.writes++
 	countIO(&w.stats.write, n, errno)
 	if errno == 0 {

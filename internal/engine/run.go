@@ -118,16 +118,19 @@ func (w *worker) gather(c *conn) bool {
 	return called
 }
 
-// connectResult asks for the result of a connect that has come to an end.
+// connectResult takes the result of a connect that has come to an end. A connection that is not broken is
+// established, without asking.
 func (w *worker) connectResult(c *conn) bool {
 	end := &c.ends[stream.Server]
 	if !end.ready.has(connectResult) {
 		return false
 	}
 	end.ready &^= connecting | connectResult
-	if errno := w.kernel.SocketError(int(end.fd)); errno != 0 {
-		c.stream.ConnectFailed(connectError(errno, c.server))
-		return true
+	if end.ready.has(hungUp) {
+		if errno := w.kernel.SocketError(int(end.fd)); errno != 0 {
+			c.stream.ConnectFailed(connectError(errno, c.server))
+			return true
+		}
 	}
 	w.connected(c)
 	return true
@@ -202,6 +205,9 @@ func (w *worker) connect(c *conn) bool {
 	}
 	end := &c.ends[stream.Server]
 	*end = endpoint{fd: int32(fd), unix: c.server.address.IsUnix(), tally: end.tally}
+	if !end.unix {
+		end.nagle = nagleUntouched
+	}
 	if errno == sys.EINPROGRESS {
 		end.ready = connecting
 	}

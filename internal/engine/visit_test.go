@@ -36,9 +36,9 @@ func (k *endless) Read(fd int, b []byte) (int, sys.Errno) {
 	return len(b), 0
 }
 
-func (k *endless) Write(fd int, b []byte) (int, sys.Errno) {
+func (k *endless) Write(fd int, b []byte, last bool) (int, sys.Errno) {
 	if !k.on.Load() {
-		return k.Linux.Write(fd, b)
+		return k.Linux.Write(fd, b, last)
 	}
 	return len(b), 0
 }

@@ -63,6 +63,7 @@ type worker struct {
 	listeners   []listenerAccount   // by the listener's index
 	strays      map[uint64]*account // by the epoll data of the registration
 	restless    account             // the worker's own: turns that did nothing, without sleep
+	turn        uint64              // the number of the present turn
 	copies      []int               // of descriptors, which nobody closes
 	timeout     int                 // of the next wait, in milliseconds
 	busy        bool                // the last wait brought events
@@ -188,6 +189,7 @@ func (w *worker) loop(ready chan<- struct{}) {
 func (w *worker) step() {
 	did := w.wait()
 	w.mu.Lock()
+	w.turn++
 	w.now = w.kernel.Now()
 	w.turnBegan.Store(int64(w.now))
 	w.running.Store(0)

@@ -322,10 +322,24 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 	}
 }
 
-// Write gives bytes to the peer.
-func (w *World) Write(fd int, p []byte) (int, sys.Errno) {
+// NoDelay changes nothing here: everything is sent at once.
+func (w *World) NoDelay(fd int) {
 	w.call()
-	return w.deliver(w.file(fd).socket, p)
+	if w.file(fd).socket == nil {
+		w.fail("descriptors", "%d is no socket, and its delay is switched off", fd)
+	}
+}
+
+// Write gives bytes to the peer. The last ones before the end of the direction wait for that end, which must
+// come before the worker waits again.
+func (w *World) Write(fd int, p []byte, last bool) (int, sys.Errno) {
+	w.call()
+	s := w.file(fd).socket
+	n, errno := w.deliver(s, p)
+	if last && n == len(p) {
+		w.held = append(w.held, s)
+	}
+	return n, errno
 }
 
 // deliver gives bytes to a socket's peer, as many as it has room for or fewer.
@@ -369,6 +383,17 @@ func (s *socket) write(p []byte) (int, sys.Errno) {
 	}
 	s.peer.arrive(p[:n])
 	return n, 0
+}
+
+// checkHeld: what was written as the last before the end of a direction has been followed by that end.
+func (w *World) checkHeld() {
+	for _, s := range w.held {
+		if s.state == established && !s.shut && !s.broken {
+			w.fail("held", "%s: the last bytes were written and wait for an end that does not come",
+				w.describe(s.fd))
+		}
+	}
+	w.held = w.held[:0]
 }
 
 // crowd takes the socket's room away for a while.

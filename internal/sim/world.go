@@ -38,11 +38,10 @@ type World struct {
 	client map[sys.Address]*peer
 	server map[sys.Address]*server
 	listen *listener
-	stale  []sys.Event // events that may be delivered once more
-	copies bool        // descriptors were duplicated
-	deaf   int         // how many edges until one is lost; 0 for never
-	turn   bool        // a worker is in a turn
-	calls  int         // in that turn, the clock's included
+	copies bool // descriptors were duplicated
+	deaf   int  // how many edges until one is lost; 0 for never
+	turn   bool // a worker is in a turn
+	calls  int  // in that turn, the clock's included
 	// trouble is when a listener last had to rest.
 	trouble ktime.Time
 	// happened counts the hazards.
@@ -52,6 +51,8 @@ type World struct {
 	// clock is the time as the engine knows it; acting is the client of the stream that runs, or ran last.
 	clock  ktime.Time
 	acting *peer
+	// held are the sockets whose last bytes wait for the end of the direction.
+	held []*socket
 	// running is set once the engine is made, so that it is not for want of memory that it is not.
 	running bool
 
@@ -73,6 +74,7 @@ type file struct {
 
 // epollSet is an epoll instance.
 type epollSet struct {
+	stale     []sys.Event // events that may be delivered once more
 	interests map[registration]*interest
 	ready     []*interest // in the order in which they became ready
 }
@@ -390,6 +392,7 @@ func (i *interest) current() uint32 {
 
 // EpollWait suspends the worker until the runner lets it go on, and then delivers what is ready.
 func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int, sys.Errno) {
+	w.checkHeld()
 	w.yield[set](timeout)
 	w.calls = 0
 	s := w.file(set).set
@@ -413,7 +416,7 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 			again = append(again, i)
 		}
 		if w.chance(Stale) {
-			w.stale = append(w.stale, events[n-1])
+			s.stale = append(s.stale, events[n-1])
 		}
 	}
 	for _, i := range again {
@@ -429,10 +432,11 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 // disturb adds the events that a kernel may deliver though nothing new has happened.
 func (w *World) disturb(s *epollSet, events []sys.Event) int {
 	n := 0
-	if len(w.stale) > 0 && n < len(events) && w.random.IntN(2) == 0 {
-		events[n] = w.stale[0]
-		w.stale = w.stale[1:]
-		// A stale event of a live descriptor would be a lie about it; only closed ones are delivered again.
+	if len(s.stale) > 0 && n < len(events) && w.random.IntN(2) == 0 {
+		events[n] = s.stale[0]
+		s.stale = s.stale[1:]
+		// A stale event of a live descriptor would be a lie about it; only closed ones are delivered again,
+		// and no set has another's.
 		if !s.has(events[n].Data()) {
 			w.did(Stale)
 			n++

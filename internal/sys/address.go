@@ -157,9 +157,6 @@ func (k Linux) Connect(to Address, keepAlive bool) (int, Errno) {
 		return -1, errno
 	}
 	fd := int(n)
-	if family != unix.AF_UNIX {
-		setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	}
 	if keepAlive {
 		setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	}
@@ -175,6 +172,9 @@ func (k Linux) Connect(to Address, keepAlive bool) (int, Errno) {
 		return -1, errno
 	}
 }
+
+// NoDelay has every further write to a TCP socket sent at once.
+func (Linux) NoDelay(fd int) { setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
 
 func setOption(fd, level, option int, value int32) Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),

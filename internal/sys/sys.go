@@ -151,11 +151,16 @@ func (Linux) Read(fd int, p []byte) (int, Errno) {
 	}
 }
 
-// Write writes to a socket without blocking and without a signal. p must not be empty.
-func (Linux) Write(fd int, p []byte) (int, Errno) {
+// Write writes to a socket without blocking and without a signal. p must not be empty. last tells that the
+// socket's write direction is shut right after: then the bytes and the end leave in one packet.
+func (Linux) Write(fd int, p []byte, last bool) (int, Errno) {
+	flags := uintptr(unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL)
+	if last {
+		flags |= unix.MSG_MORE
+	}
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])),
-			uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+			uintptr(len(p)), flags, 0, 0)
 		if errno == EINTR {
 			continue
 		}
