@@ -14,7 +14,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck chaos soak probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck calls chaos soak probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,10 @@ chaos: build ## make chaos [FOR=10m] [SEED=s]: the worst clients and servers, he
 soak: build ## make soak [FOR=10m]: saturation; no leak, no growth, a flat p99
 	@$(GO) build -o bin/chaos ./tools/chaos
 	@bin/chaos -profiles bin -soak -for $(FOR)
+
+calls: build ## the system calls per request and per connection, beside HAProxy's
+	@tools/packages haproxy strace
+	@$(GO) run ./tools/calls
 
 probecost: build ## what each level of the probes costs, beside strace, perf trace and bpftrace
 	@tools/packages $(COST_PACKAGES)

@@ -47,6 +47,12 @@ tracepoint:syscalls:sys_exit_epoll_wait /pid == %d/ { @waits[args->ret] = count(
 	}
 }
 
+// Listing returns strace, told to list every call of every thread instead of counting them.
+func Listing() Tool {
+	return Tool{Name: "strace", program: "strace",
+		arguments: []string{"-f", "-e", "signal=none", "-p", "%d", "-o", "%s"}}
+}
+
 // Calls adds up how many calls of one kind the tool's report has.
 func (t Tool) Calls(report, call string) uint64 {
 	var sum uint64
@@ -173,11 +179,11 @@ func (r *Running) attached(ctx context.Context, pid int) error {
 		if r.tool.ready != "" && strings.Contains(r.output.String(), r.tool.ready) {
 			return nil
 		}
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		traced, err := threadsHave(pid, tracer)
 		if err != nil {
 			return fmt.Errorf("waiting for %s to attach: %w", r.tool.Name, err)
 		}
-		if r.tool.ready == "" && strings.Contains(string(status), tracer) {
+		if r.tool.ready == "" && traced {
 			return nil
 		}
 		select {
@@ -186,6 +192,28 @@ func (r *Running) attached(ctx context.Context, pid int) error {
 			return fmt.Errorf("waiting for %s to attach: %w: %s", r.tool.Name, ctx.Err(), r.output.String())
 		}
 	}
+}
+
+// threadsHave reports whether the status of every thread of a process has a line. Tools attach to one thread
+// after the other.
+func threadsHave(pid int, line string) (bool, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("process %d: %w", pid, os.ErrNotExist)
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread has just ended
+		}
+		if err != nil || !strings.Contains(string(status), line) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // Alive reports why the tool has ended, nil while it runs.
