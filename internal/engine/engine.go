@@ -188,11 +188,11 @@ func (e *Engine) closeWorkers() {
 }
 
 // Start runs each worker on a thread of its own. The Go scheduler gets one processor more than there are
-// workers, so that the control plane runs though every worker spins.
+// workers, so that the control plane runs though every worker spins. The number is set even if it is there
+// already: otherwise the runtime follows the machine's, looks for it every second, and may take the one more
+// away.
 func (e *Engine) Start() {
-	if runtime.GOMAXPROCS(0) < len(e.workers)+1 {
-		runtime.GOMAXPROCS(len(e.workers) + 1)
-	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(e.workers)+1))
 	ready := make(chan struct{})
 	for _, w := range e.workers {
 		e.running.Go(func() { w.loop(ready) })

@@ -168,11 +168,15 @@ func TestWaitsRoundUp(t *testing.T) {
 		{1, 1}, {time.Millisecond, 1}, {time.Millisecond + 1, 2}, {0, 0}, {-time.Second, 0},
 		{5 * time.Hour, int(time.Hour / time.Millisecond)},
 	} {
-		w := &worker{kernel: k, engine: &Engine{}}
-		c := &conn{heapIndex: -1, deadline: k.Now().Add(tt.left)}
+		w := &worker{kernel: k, engine: &Engine{}, now: k.Now()}
+		c := &conn{heapIndex: -1, deadline: w.now.Add(tt.left)}
 		w.timers.update(c)
 		if got := w.nextTimeout(); got != tt.want {
 			t.Errorf("%v left: waits %d ms, should wait %d", tt.left, got, tt.want)
+		}
+		w.busy = true
+		if got := w.nextTimeout(); got != min(tt.want, busyWait) {
+			t.Errorf("%v left: waits %d ms when busy, should wait %d", tt.left, got, min(tt.want, busyWait))
 		}
 	}
 	if got := (&worker{kernel: k, engine: &Engine{}}).nextTimeout(); got != -1 {

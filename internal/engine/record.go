@@ -61,18 +61,21 @@ type Record struct {
 func (c *conn) count() {
 	in, out := c.stream.Request().Total, c.stream.Response().Total
 	for _, t := range c.traffics() {
-		t.bytesIn.Add(in)
-		t.bytesOut.Add(out)
+		if t != nil {
+			t.bytesIn.Add(in)
+			t.bytesOut.Add(out)
+		}
 	}
 }
 
-func (c *conn) traffics() []*traffic {
-	t := []*traffic{&c.worker.engine.traffic, &c.frontend.traffic}
+// traffics returns the totals of what the stream passed through, nil for what it did not.
+func (c *conn) traffics() [4]*traffic {
+	t := [4]*traffic{&c.worker.engine.traffic, &c.frontend.traffic}
 	if c.backend != nil {
-		t = append(t, &c.backend.traffic)
+		t[2] = &c.backend.traffic
 	}
 	if c.server != nil {
-		t = append(t, &c.server.traffic)
+		t[3] = &c.server.traffic
 	}
 	return t
 }

@@ -66,9 +66,17 @@ func (h *timerHeap) next() ktime.Time {
 	return ktime.Never
 }
 
+// bound returns a moment before which no deadline passes, without putting anything right.
+func (h *timerHeap) bound() ktime.Time {
+	if len(h.entries) == 0 {
+		return ktime.Never
+	}
+	return h.entries[0].at
+}
+
 // expired removes and returns a stream whose deadline has passed, nil when there is none.
 func (h *timerHeap) expired(now ktime.Time) *conn {
-	if !h.next().Passed(now) {
+	if !h.bound().Passed(now) || !h.next().Passed(now) {
 		return nil
 	}
 	c := h.entries[0].conn

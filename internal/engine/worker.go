@@ -241,7 +241,7 @@ func (w *worker) wait() waited {
 		}
 	}
 	if did.timeout != 0 {
-		did.began = w.kernel.Now()
+		did.began = w.now // when the turn before ended, but for a few instructions
 		w.waitBegan.Store(int64(did.began))
 	}
 	did.n, did.errno = w.kernel.EpollWait(w.set, w.events[:], did.timeout, park)
@@ -283,7 +283,7 @@ func (w *worker) count(did waited) {
 }
 
 // nextTimeout returns how long the worker may sleep, in milliseconds, rounded up so that no timer fires
-// early.
+// early. A busy worker sleeps so little that it need not know the next deadline exactly.
 func (w *worker) nextTimeout() int {
 	if len(w.queue) > 0 {
 		return 0
@@ -291,11 +291,15 @@ func (w *worker) nextTimeout() int {
 	if w.engine.stopping.Load() && (!w.deaf || w.engine.spoiled.Has(fault.NeverSleeps)) {
 		return 0
 	}
-	next := ktime.Min(w.timers.next(), w.nextResume())
+	resume := w.nextResume()
+	if w.busy && ktime.Min(w.timers.bound(), resume).Sub(w.now) > busyWait*time.Millisecond {
+		return busyWait
+	}
+	next := ktime.Min(w.timers.next(), resume)
 	if !next.IsSet() {
 		return -1
 	}
-	left := next.Sub(w.kernel.Now())
+	left := next.Sub(w.now)
 	if left <= 0 {
 		return 0
 	}
