@@ -113,6 +113,8 @@ func (k *instant) Duplicate(int) (int, sys.Errno)                 { return -1, s
 func (k *instant) CloseReset(fd int) sys.Errno                    { return k.Close(fd) }
 func (k *instant) LocalAddress(int) sys.Address                   { return sys.Address{} }
 func (k *instant) Unread(int) int                                 { return 0 }
+func (k *instant) Pipe(int) (int, int, sys.Errno)                 { return -1, -1, sys.EMFILE }
+func (k *instant) Splice(int, int, int) (int, sys.Errno)          { return 0, sys.EBADF }
 func (k *instant) Yield()                                         {}
 
 // bare is an engine on an instant kernel.

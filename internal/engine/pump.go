@@ -167,14 +167,7 @@ func forgets(c *conn, from stream.Side) bool {
 // the end, which the stream orders in this wakeup.
 func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	end := &c.ends[to]
-	switch end.nagle {
-	case nagleUntouched:
-		end.nagle = nagleWritten
-	case nagleWritten:
-		w.kernel.NoDelay(int(end.fd))
-		end.nagle = nagleOff
-	case nagleOff:
-	}
+	w.undelay(end)
 	last := c.ends[1-to].ready.has(ended) && !forgets(c, 1-to)
 	n, errno := w.send(end, b, last)
 	end.writes++
@@ -203,6 +196,18 @@ func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 		}
 	}
 	return transfer{n: n}
+}
+
+// undelay turns Nagle's algorithm off before the second write.
+func (w *worker) undelay(end *endpoint) {
+	switch end.nagle {
+	case nagleUntouched:
+		end.nagle = nagleWritten
+	case nagleWritten:
+		w.kernel.NoDelay(int(end.fd))
+		end.nagle = nagleOff
+	case nagleOff:
+	}
 }
 
 // hangUp tells the stream of a connection that broke after its end of file was read, when reading no longer

@@ -68,7 +68,7 @@ func (s *secured) Read(p []byte) (int, error) {
 		s.arrived = false
 		return 0, io.EOF
 	}
-	if n < len(p) && !end.unix && !end.ready.has(drain) {
+	if n < len(p) && !end.unix && end.ready&(drain|finished) == 0 {
 		s.arrived = false
 	}
 	return n, nil
@@ -96,7 +96,8 @@ func (w *worker) sendSealed(s *secured) (n int, errno sys.Errno) {
 	}
 	end := &s.owner.ends[s.side]
 	if end.ready.has(writable) {
-		n, errno = w.kernel.Write(int(end.fd), waiting)
+		w.undelay(end)
+		n, errno = w.kernel.Write(int(end.fd), waiting, false)
 		end.writes++
 		countIO(&w.stats.write, n, errno)
 		if errno == 0 {
