@@ -16,7 +16,9 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 		r.stepped(p, s, now)
 		return
 	}
+	p.facts.granted = false
 	for _, met := range s.Situations(now) {
+		p.facts.granted = p.facts.granted || met.Input == "assigned"
 		r.result.Met[met]++
 		if slices.Contains(stream.Ungiven, met) {
 			r.fail("situation", "%s: client %v, server %v, %s: this was not to happen", p.name, met.Client,

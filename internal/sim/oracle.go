@@ -16,6 +16,7 @@ type facts struct {
 	accepted ktime.Time
 	killed   bool          // the operator ordered its end
 	queued   ktime.Time    // when it began to wait for a slot, for the last time
+	granted  bool          // it got a slot just now
 	ahead    int           // how many streams waited for one when it wanted a server
 	attempts int           // to reach a server
 	attempt  *peer         // the last of them
@@ -168,6 +169,9 @@ func (r *run) objection(p *peer, s *stream.Stream, e stream.Ending, now ktime.Ti
 		if reached && f.before >= stream.Established {
 			return "the server was reached"
 		}
+		if f.before == stream.Initial || f.before == stream.Queued && !f.granted {
+			return "no server was being reached"
+		}
 	case 'D', '-':
 		if !reached || e.During == '-' && e.By != 'K' {
 			return "no server was reached"
@@ -181,6 +185,9 @@ func (r *run) objection(p *peer, s *stream.Stream, e stream.Ending, now ktime.Ti
 	}
 	switch e.By {
 	case 'K':
+		if reached && f.before >= stream.Established && e.During != '-' {
+			return "once the server is reached there is nothing to say of the phase"
+		}
 		return unless(f.killed, "the operator gave no order")
 	case 'C':
 		return r.blameClient(p, e)
@@ -251,6 +258,9 @@ func (r *run) blameSilentClient(p *peer, e stream.Ending, now ktime.Time) string
 			"the client's timeout has not passed without a byte from it")
 	}
 	server := p.facts.server()
+	if server == nil {
+		return "the client has no timeout in this phase"
+	}
 	waits := server.peer.taken > p.got()
 	return unless(r.world.overdue(p.socket, server, waits, t.Client, t.ClientFin, now),
 		"no timeout of the client's side has passed")
