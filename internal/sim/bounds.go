@@ -37,39 +37,45 @@ func (r *run) checkTimers(v *engine.StreamView) {
 }
 
 // checkTraffic: neither side is waited for longer than it may be silent.
-func (r *run) checkTraffic(v *engine.StreamView, client, server *socket) {
+func (r *run) checkTraffic(v *engine.StreamView, ends ...*socket) {
 	t := &r.world.scenario.Timeouts
 	since := ktime.Time(0)
-	for _, s := range [...]*socket{client, server} {
+	for _, s := range ends {
 		if s != nil {
 			since = max(since, s.told.stirred)
 		}
 	}
-	for _, side := range [...]struct {
-		name     string
-		open     bool
-		own, fin time.Duration
-		in, out  *stream.ChannelView
-	}{
-		{"client", v.ClientState == stream.Established, t.Client, t.ClientFin, &v.Request, &v.Response},
-		{"server", v.ServerState == stream.Established, t.Server, t.ServerFin, &v.Response, &v.Request},
-	} {
-		limit := side.own
-		if t.Tunnel > 0 {
-			limit = t.Tunnel
+	client := side{"waiting for the client", v.ClientState, t.Client, t.ClientFin, since}
+	server := side{"waiting for the server", v.ServerState, t.Server, t.ServerFin, since}
+	r.checkSide(v, client, &v.Request, &v.Response)
+	r.checkSide(v, server, &v.Response, &v.Request)
+}
+
+// side is one side of a stream, with its timeouts and since when nothing has happened.
+type side struct {
+	name     string
+	state    stream.SideState
+	own, fin time.Duration
+	since    ktime.Time
+}
+
+// checkSide: in is the direction that is read from the side, out the one that is written to it.
+func (r *run) checkSide(v *engine.StreamView, of side, in, out *stream.ChannelView) {
+	limit := of.own
+	if d := r.world.scenario.Timeouts.Tunnel; d > 0 {
+		limit = d
+	}
+	if of.state != stream.Established || limit == 0 {
+		return
+	}
+	if out.Buffered > 0 && out.Out != stream.Shut {
+		r.checkBound(v, of.name, of.since, max(limit, of.fin))
+	}
+	if in.In == stream.Open && !in.Full {
+		if of.fin > 0 && out.Out == stream.Shut {
+			limit = of.fin
 		}
-		if !side.open || limit == 0 {
-			continue
-		}
-		if side.out.Buffered > 0 && side.out.Out != stream.Shut {
-			r.checkBound(v, side.name+" that takes nothing", since, max(limit, side.fin))
-		}
-		if side.in.In == stream.Open && !side.in.Full {
-			if side.fin > 0 && side.out.Out == stream.Shut {
-				limit = side.fin
-			}
-			r.checkBound(v, side.name+" that sends nothing", since, limit)
-		}
+		r.checkBound(v, of.name, of.since, limit)
 	}
 }
 
@@ -97,9 +103,15 @@ func (r *run) checkIdle(streams int) {
 	}
 }
 
+// memoryEvery is how often the memory is looked at, in rests.
+const memoryEvery = 4
+
 // checkMemory: the buffers keep within their limit, and all of them are some stream's. The limit is for what
 // makes buffers larger than the first size; one of that size is never refused.
 func (r *run) checkMemory() {
+	if r.rests++; r.rests%memoryEvery != 0 {
+		return
+	}
 	used, first := 0, 2*r.world.scenario.BufferSize
 	for _, v := range r.engine.Workers() {
 		used += v.BufferBytes

@@ -85,9 +85,10 @@ type run struct {
 	endless bool // a worker does not come back to its loop
 	// timed is the client of the last stream that a timer woke in the present turn.
 	timed *peer
-	// buffered is the size of all buffers of streams, when the workers last rested.
-	buffered int
-	line     []*peer // the clients of streams that wait for a slot, in the order in which they came
+	// buffered is the size of all buffers of streams, when the workers last rested; rests counts how often
+	// they did.
+	buffered, rests int
+	line            []*peer // the clients of streams that wait for a slot, in the order in which they came
 }
 
 // killing is an order of the operator that was given.

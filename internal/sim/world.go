@@ -487,12 +487,14 @@ func when(condition bool, bits uint32) uint32 {
 // Unread returns how many bytes have arrived and were not read.
 func (w *World) Unread(fd int) int { return len(w.file(fd).socket.receive) }
 
+var proxyAddress = netip.AddrFrom4([4]byte{10, 0, 0, 1})
+
 // LocalAddress returns some address.
 func (w *World) LocalAddress(fd int) sys.Address {
 	if l := w.file(fd).listener; l != nil {
-		return sys.Address{IP: netip.MustParseAddrPort("10.0.0.1:25")}
+		return sys.Address{IP: netip.AddrPortFrom(proxyAddress, 25)}
 	}
-	return sys.Address{IP: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(fd))}
+	return sys.Address{IP: netip.AddrPortFrom(proxyAddress, uint16(fd))}
 }
 
 // describe names a descriptor for messages.
