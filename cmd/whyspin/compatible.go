@@ -16,7 +16,7 @@ type compatibleLine struct {
 	check, verbose, version, everything bool
 	pidFile                             string
 	maxConn, proxyMaxConn               int
-	daemon, foreground                  bool
+	daemon, foreground, noSplice        bool
 	without                             []string // the flags that have no effect here
 }
 
@@ -29,7 +29,7 @@ var notYet = map[string]string{
 
 // tuning are the flags that choose among HAProxy's internals, or print about them; more may follow the
 // letters in the same word. They have no effect.
-var tuning = []string{"-dC", "-dD", "-dF", "-dG", "-dK", "-dL", "-dM", "-dR", "-dS", "-dV", "-dZ", "-de",
+var tuning = []string{"-dC", "-dD", "-dF", "-dG", "-dK", "-dL", "-dM", "-dR", "-dV", "-dZ", "-de",
 	"-dh", "-dl", "-dp", "-ds", "-dt"}
 
 // runCompatible takes the flags of the haproxy program, so that whyspin can stand in its place.
@@ -132,6 +132,8 @@ func (l *compatibleLine) word(flag string) error {
 		l.foreground = true
 	case "-dW":
 		l.fatalWarnings = true
+	case "-dS":
+		l.noSplice = true
 	case "-dr":
 		l.options.IgnoreUnresolved = true
 	case "-q":
@@ -170,6 +172,7 @@ func (l *compatibleLine) complete() (*compatibleLine, error) {
 		if l.pidFile != "" {
 			c.Global.PIDFile = l.pidFile
 		}
+		c.Global.NoSplice = c.Global.NoSplice || l.noSplice
 		if l.maxConn > 0 {
 			c.Global.MaxConn = l.maxConn
 		}

@@ -86,7 +86,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, `
 TARGET is --pid N, --socket PATH (of a runtime API), or the name of a process; without one, the only
 running whyspin.
-Without a command the flags of the haproxy program are taken: -f -c -d -db -dr -dW -C -D -n -N -p -q -V
+Without a command the flags of the haproxy program are taken: -f -c -d -db -dr -dS -dW -C -D -n -N -p -q -V
 -v -vv; flags that tune what only HAProxy has (-dM, -m, ...) are accepted and have no effect.
 `)
 }

@@ -186,6 +186,10 @@ type Global struct {
 	HardStopAfter time.Duration
 	// BufferSize is tune.bufsize, the size in bytes that a stream's buffer starts with; default 16384.
 	BufferSize int
+	// MaxPipes is maxpipes, the pipes that bulk may go through at a time, PipeSize tune.pipesize, their size
+	// in bytes; 0 means the default. NoSplice is true exactly when there shall be none.
+	MaxPipes, PipeSize int
+	NoSplice           bool
 	// MaxAccept is tune.maxaccept, the connections a worker accepts in a row from one listener; default 4 as
 	// in HAProxy 2.6 for several threads, -1 means no limit.
 	MaxAccept int

@@ -20,9 +20,11 @@ var globalKeywords = map[string]func(*parser, *statement){
 	"maxconn":                         (*parser).globalMaxConn,
 	"maxsslconn":                      (*parser).globalTLSNumber,
 	"maxsslrate":                      (*parser).globalTLSNumber,
+	"maxpipes":                        (*parser).globalMaxPipes,
 	"nbproc":                          (*parser).globalNbProc,
 	"nbthread":                        (*parser).globalNbThread,
 	"node":                            (*parser).globalNode,
+	"nosplice":                        (*parser).globalFlag,
 	"pidfile":                         (*parser).globalPIDFile,
 	"presetenv":                       (*parser).globalSetEnv,
 	"quiet":                           (*parser).globalFlag,
@@ -42,6 +44,7 @@ var globalKeywords = map[string]func(*parser, *statement){
 	"ssl-skip-self-issued-ca":         (*parser).globalTLSFlag,
 	"stats":                           (*parser).globalStats,
 	"tune.bufsize":                    (*parser).globalBufferSize,
+	"tune.pipesize":                   (*parser).globalPipeSize,
 	"tune.maxaccept":                  (*parser).globalMaxAccept,
 	"tune.ssl.cachesize":              (*parser).globalTLSNumber,
 	"tune.ssl.default-dh-param":       (*parser).globalDH,
@@ -185,6 +188,8 @@ func (p *parser) globalFlag(s *statement) {
 	switch keyword {
 	case "daemon":
 		p.config.Global.Daemon = true
+	case "nosplice":
+		p.config.Global.NoSplice = true
 	case "quiet":
 		p.config.Global.Quiet = true
 	case "zero-warning":
@@ -250,6 +255,18 @@ func (p *parser) globalLogSendHostname(s *statement) {
 func (p *parser) globalBufferSize(s *statement) {
 	if n, ok := s.onlyNumber("tune.bufsize", minBufferSize, maxBufferSize); ok {
 		p.config.Global.BufferSize = (n + 15) &^ 15
+	}
+}
+
+func (p *parser) globalMaxPipes(s *statement) {
+	if n, ok := s.onlyNumber("maxpipes", 0, maxCount); ok {
+		p.config.Global.MaxPipes = n
+	}
+}
+
+func (p *parser) globalPipeSize(s *statement) {
+	if n, ok := s.onlyNumber("tune.pipesize", 0, maxPipeSize); ok {
+		p.config.Global.PipeSize = n
 	}
 }
 

@@ -332,7 +332,7 @@ func knownProxy(words []string) bool {
 		return known || idleServer[words[3]] || slices.Contains(serverOptions, words[3])
 	case "option":
 		_, known := options[words[1]]
-		return known || ignoredOptions[words[1]] || unsupportedOptions[words[1]]
+		return known || spliceOptions[words[1]] || ignoredOptions[words[1]] || unsupportedOptions[words[1]]
 	}
 	return supported || removed || unsupportedProxy[words[0]]
 }

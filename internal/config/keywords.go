@@ -52,8 +52,8 @@ var ignoredGlobal = setOf(`
 	close-spread-time expose-experimental-directives external-check h1-accept-payload-with-any-method
 	h2-workaround-bogus-websocket-clients httpclient.resolvers.id httpclient.resolvers.prefer
 	httpclient.ssl.ca-file httpclient.ssl.verify insecure-fork-wanted insecure-setuid-wanted localpeer
-	max-spread-checks maxcompcpuusage maxcomprate maxpipes maxzlibmem mworker-max-reloads no-memory-trimming
-	noepoll noevports nogetaddrinfo nokqueue nopoll noreuseport nosplice numa-cpu-mapping
+	max-spread-checks maxcompcpuusage maxcomprate maxzlibmem mworker-max-reloads no-memory-trimming
+	noepoll noevports nogetaddrinfo nokqueue nopoll noreuseport numa-cpu-mapping
 	pp2-never-send-local profiling.memory profiling.tasks spread-checks strict-limits thread-group
 	thread-groups`, `
 	tune.buffers.limit tune.buffers.reserve tune.comp.maxlevel tune.fail-alloc tune.fd.edge-triggered
@@ -62,7 +62,7 @@ var ignoredGlobal = setOf(`
 	tune.idle-pool.shared tune.idletimer tune.listener.multi-queue tune.lua.forced-yield
 	tune.lua.maxmem tune.lua.service-timeout tune.lua.session-timeout tune.lua.task-timeout
 	tune.maxpollevents tune.maxrewrite tune.pattern.cache-size tune.peers.max-updates-at-once
-	tune.pipesize tune.pool-high-fd-ratio tune.pool-low-fd-ratio
+	tune.pool-high-fd-ratio tune.pool-low-fd-ratio
 	tune.quic.frontend.conn-tx-buffers.limit tune.quic.frontend.max-idle-timeout
 	tune.quic.frontend.max-streams-bidi tune.quic.retry-threshold tune.rcvbuf.client tune.rcvbuf.server
 	tune.recv_enough tune.runqueue-depth tune.sched.low-latency tune.sndbuf.client tune.sndbuf.server
@@ -120,10 +120,11 @@ var unsupportedOptions = setOf(`
 	mysql-check nolinger originalto persist pgsql-check prefer-last-server redis-check smtpchk
 	socket-stats spop-check ssl-hello-chk tcp-check transparent`)
 
-// ignoredOptions only choose how HAProxy does its work: splicing, delayed acknowledgements, when counters
-// are added up.
-var ignoredOptions = setOf(`contstats splice-auto splice-request splice-response tcp-smart-accept
-	tcp-smart-connect`)
+// ignoredOptions only choose how HAProxy does its work: delayed acknowledgements, when counters are added up.
+var ignoredOptions = setOf("contstats tcp-smart-accept tcp-smart-connect")
+
+// spliceOptions ask for what whyspin does by itself where it is the cheaper way.
+var spliceOptions = setOf("splice-auto splice-request splice-response")
 
 // notNegatableOptions are those before which HAProxy takes no "no".
 var notNegatableOptions = setOf(`external-check forwardfor http-restrict-req-hdr-names httpchk httplog
@@ -173,6 +174,6 @@ var (
 	globalNames = slices.Concat(sortedKeys(globalKeywords), sortedKeys(whyspinKeywords),
 		sortedKeys(ignoredGlobal), sortedKeys(unsupportedGlobal))
 	proxyNames  = slices.Concat(sortedKeys(proxyKeywords), sortedKeys(unsupportedProxy))
-	optionNames = slices.Concat(sortedKeys(options), sortedKeys(ignoredOptions),
-		sortedKeys(unsupportedOptions))
+	optionNames = slices.Concat(sortedKeys(options), sortedKeys(spliceOptions),
+		sortedKeys(ignoredOptions), sortedKeys(unsupportedOptions))
 )

@@ -71,6 +71,8 @@ const (
 	// MiB.
 	minBufferSize = 1 << 10
 	maxBufferSize = 256<<20 - 1
+	// maxPipeSize bounds tune.pipesize: fcntl(2) takes no more.
+	maxPipeSize = 1 << 30
 	// minLogLength and maxLogLength bound "log ... len", as in HAProxy.
 	minLogLength = 80
 	maxLogLength = math.MaxUint16

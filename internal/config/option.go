@@ -44,6 +44,8 @@ func (p *parser) proxyOption(d *draft, s *statement) {
 		p.optionHTTPLog(d, s)
 	case known:
 		p.setOption(d, s, name, o)
+	case spliceOptions[name]:
+		s.atMost("option "+name, 1)
 	case ignoredOptions[name]:
 		if s.prefix == "" {
 			s.warnf(`"option %s" is ignored: it tunes a part of HAProxy that whyspin does not have`, name)

@@ -151,7 +151,8 @@ func TestNoKeywordIsInTwoTables(t *testing.T) {
 			sortedKeys(proxyKeywords), sortedKeys(unsupportedProxy), sortedKeys(removedProxy),
 		}},
 		{"option", [][]string{
-			sortedKeys(options), sortedKeys(ignoredOptions), sortedKeys(unsupportedOptions),
+			sortedKeys(options), sortedKeys(spliceOptions), sortedKeys(ignoredOptions),
+			sortedKeys(unsupportedOptions),
 		}},
 		{"bind", [][]string{bindOptions, sortedKeys(unsupportedBind)}},
 		{"server", [][]string{serverOptions, sortedKeys(unsupportedServer), sortedKeys(idleServer)}},

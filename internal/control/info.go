@@ -53,6 +53,11 @@ func (s *Server) facts() *facts {
 		f.sum.BufferPeak += w.BufferPeak
 		f.sum.BufferLimit += w.BufferLimit
 		f.sum.BuffersRefused += w.BuffersRefused
+		f.sum.Pipes += w.Pipes
+		f.sum.PipesFree += w.PipesFree
+		f.sum.PipeLimit += w.PipeLimit
+		f.sum.PipesRefused += w.PipesRefused
+		f.sum.Spliced += w.Spliced
 	}
 	return f
 }

@@ -121,6 +121,9 @@ func kernelLedgers(w *evidence.Window, own *Owned) (sure, few, all *Ledger) {
 		switch {
 		case slices.Contains(own.Wakers, d.FD):
 			continue
+		case d.EpollFD < 0 && isPipe(d):
+			// What is spliced is counted at the socket, too, as the workers count it.
+			continue
 		case slices.Contains(own.Listeners, d.FD):
 			n = Ledger{Accepted: d.Accepts}
 			sure.Add(&n)
@@ -134,6 +137,11 @@ func kernelLedgers(w *evidence.Window, own *Owned) (sure, few, all *Ledger) {
 		all.Add(&n)
 	}
 	return sure, few, all
+}
+
+func isPipe(d *evidence.Descriptor) bool {
+	s, known := d.Socket.Get()
+	return known && s.Kind == "pipe"
 }
 
 // disagreements compares the two witnesses of a case. The process is asked within the window, or before and

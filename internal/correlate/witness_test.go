@@ -29,6 +29,11 @@ func TestWitnesses(t *testing.T) {
 			c.Window.Descriptors[1].Read.Calls -= 100
 			c.Window.Descriptors[0].EpollFD, c.Window.Descriptors[0].Read.Calls = -1, 100
 		}, ""},
+		{"what a pipe was read is no excuse", func(c *evidence.Case) {
+			c.Window.Descriptors[1].Read.Calls -= 100
+			c.Window.Descriptors[0].EpollFD, c.Window.Descriptors[0].Read.Calls = -1, 100
+			c.Window.Descriptors[0].Socket = evidence.Know(evidence.Socket{Kind: "pipe"})
+		}, "counted 900 reads, the workers' own ledger at least 1000"},
 		{"the kernel missed waits",
 			func(c *evidence.Case) { c.Window.Threads[0].Sets[0].Waits = evidence.Waits{} },
 			"counted 0 waits with timeout zero"},

@@ -38,7 +38,7 @@ func busy(t *testing.T) (*Supervisor, string) {
 	c := &config.Config{Proxies: []*config.Proxy{front}}
 	c.Global.BufferSize, c.Global.MaxAccept = 16384, 4
 	e, err := engine.New(engine.Options{
-		Config: c, Kernel: sys.Linux{}, Workers: 2, MaxConn: 100,
+		Config: c, Kernel: sys.Linux{}, Workers: 2, MaxConn: 1000, MaxPipes: 8,
 		Listeners: []engine.Listener{{FD: fd, Proxy: front, Bind: front.Binds[0]}},
 		Resolve: func(*config.Server) (sys.Address, error) {
 			return sys.Address{IP: netip.MustParseAddrPort(server)}, nil
@@ -141,6 +141,9 @@ func serve() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
+// bulk is what is said at the end, enough to go through pipes.
+const bulk = 4 << 20
+
 // talk comes, says a few things and goes. When the proxy is being stopped that fails, and does no harm.
 func talk(address string) {
 	c, err := net.Dial("tcp", address)
@@ -158,6 +161,8 @@ func talk(address string) {
 			return
 		}
 	}
+	go func() { _, _ = c.Write(make([]byte, bulk)) }()
+	_, _ = io.CopyN(io.Discard, c, bulk)
 }
 
 // TestTheTwoWitnessesAgree: the kernel's counts lie between what the workers counted within the window and
@@ -192,6 +197,9 @@ func TestTheTwoWitnessesAgree(t *testing.T) {
 			}
 		}
 		s.last, s.compared = w, rows
+	}
+	if s.Engine.Workers()[0].Spliced == 0 {
+		t.Error("nothing went through a pipe")
 	}
 	var text strings.Builder
 	s.ShowSpin(&text)

@@ -172,6 +172,9 @@ func (w *worker) free(c *conn) {
 	slot := int(c.id & (1<<slotBits - 1))
 	w.slots[slot] = nil
 	w.freeSlots = append(w.freeSlots, slot)
+	if len(w.freeSlots) == len(w.slots) {
+		w.pipes.close()
+	}
 	w.stats.ended++
 	if c.backend != nil {
 		c.backend.leave()

@@ -414,11 +414,7 @@ func TestStormOfResets(t *testing.T) {
 	}
 	clients.Wait()
 	p.ended(connections)
-	kept := 0
-	for _, w := range p.engine.Workers() {
-		kept += w.PipesFree
-	}
-	eventually(t, "descriptors to be closed", func() bool { return descriptors(t) <= before+2*kept })
+	eventually(t, "descriptors to be closed", func() bool { return descriptors(t) <= before })
 	for _, w := range p.engine.Workers() {
 		if w.Buffers != 0 {
 			t.Errorf("worker %d: %d buffers are in use without any stream", w.Index, w.Buffers)

@@ -17,7 +17,8 @@ const (
 	// buffers are better.
 	pipeBytes = 1 << 20
 	leastPipe = 256 << 10
-	// pipeShare is how many of the pipes that there may be are kept when nobody needs them: one of so many.
+	// pipeShare is how many of the pipes that there may be are kept when nobody needs them, one of so many,
+	// and that only as long as the worker has streams: without any, no descriptor is left open.
 	pipeShare = 4
 	// pipePause is for how long no further pipe is asked for after one was refused.
 	pipePause = 10 * time.Second
@@ -40,16 +41,17 @@ type pipePool struct {
 	retry             ktime.Time // before this moment no further one is asked for
 }
 
-// pipeSize is what the options say of the size of pipes.
-func pipeSize(o *Options) int {
-	if o.PipeSize > 0 {
-		return o.PipeSize
+// newPipePool makes the pool of the worker of that index, with its share of the pipes.
+func newPipePool(k Kernel, o *Options, index int) pipePool {
+	p := pipePool{kernel: k, size: pipeBytes, limit: o.MaxPipes / o.Workers}
+	if index < o.MaxPipes%o.Workers {
+		p.limit++
 	}
-	return pipeBytes
-}
-
-func newPipePool(k Kernel, size, limit int) pipePool {
-	return pipePool{kernel: k, size: size, limit: limit, kept: (limit + pipeShare - 1) / pipeShare}
+	if o.PipeSize > 0 {
+		p.size = o.PipeSize
+	}
+	p.kept = (p.limit + pipeShare - 1) / pipeShare
+	return p
 }
 
 // take returns an empty pipe, nil when there is none to be had.

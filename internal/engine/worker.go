@@ -121,7 +121,7 @@ func newWorker(e *Engine, index, bufferLimit int) (*worker, error) {
 	w := &worker{
 		engine: e, kernel: e.kernel, index: index, set: set, waker: -1, timeout: -1,
 		buffers:   newBufferPool(e.options.Config.Global.BufferSize, bufferLimit),
-		pipes:     newPipePool(e.kernel, pipeSize(&e.options), e.options.MaxPipes/e.options.Workers),
+		pipes:     newPipePool(e.kernel, &e.options, index),
 		random:    rand.New(rand.NewPCG(e.options.Seed, uint64(index))),
 		flight:    newFlightRecorder(e.options.FlightMoments),
 		listeners: make([]listenerAccount, len(e.listeners)), strays: map[uint64]*account{},

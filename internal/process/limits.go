@@ -11,6 +11,8 @@ import (
 // What a process needs descriptors for, besides two for each stream.
 const (
 	descriptorsPerStream = 2
+	// descriptorsPerPipe: its two ends.
+	descriptorsPerPipe = 2
 	// descriptorsPerWorker: its epoll set and its waker.
 	descriptorsPerWorker = 2
 	// descriptorsPerCPU: the perf event by which a diagnosis takes samples.
@@ -65,15 +67,42 @@ type kernelLimit struct{}
 func (kernelLimit) now() (uint64, error)               { return sys.OpenFileLimit() }
 func (kernelLimit) raise(least uint64) (uint64, error) { return sys.RaiseOpenFileLimit(least) }
 
+// Without "maxpipes" there may be as many pipes of 1 MiB as the kernel gives to a user without privileges
+// (pipe-user-pages-soft), but they shall not take more than one of 16 descriptors.
+const (
+	defaultPipes       = 64
+	descriptorsForPipe = 32
+)
+
+// pipeLimit is how many pipes there may be.
+func pipeLimit(g *config.Global, limit descriptorLimit) (int, error) {
+	switch {
+	case g.NoSplice:
+		return 0, nil
+	case g.MaxPipes > 0:
+		return g.MaxPipes, nil
+	}
+	have, err := limit.now()
+	if err != nil {
+		return 0, err
+	}
+	return int(min(defaultPipes, have/descriptorsForPipe)), nil
+}
+
 // limitConns fits the limit of connections to that of descriptors.
 func (p *Prepared) limitConns() error {
 	g := &p.config.Global
-	conns, warnings, err := fit(g.MaxConn, reserve(p.config, p.Workers), g.ULimitN, kernelLimit{})
+	var err error
+	if p.MaxPipes, err = pipeLimit(g, kernelLimit{}); err != nil {
+		return err
+	}
+	reserved := reserve(p.config, p.Workers) + p.MaxPipes*descriptorsPerPipe
+	conns, warnings, err := fit(g.MaxConn, reserved, g.ULimitN, kernelLimit{})
 	if err != nil {
 		return err
 	}
 	p.MaxConn, p.Warnings = conns, append(p.Warnings, warnings...)
-	p.MaxSockets = p.MaxConn*descriptorsPerStream + reserve(p.config, p.Workers)
+	p.MaxSockets = p.MaxConn*descriptorsPerStream + reserved
 	return nil
 }
 

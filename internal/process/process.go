@@ -40,8 +40,9 @@ type Prepared struct {
 	// Admin is the socket of the HTTP endpoints, nil when they are not asked for.
 	Admin net.Listener
 	// Workers is the number of workers to run, MaxConn the limit of client connections that the descriptor
-	// limit allows, MaxSockets the number of descriptors needed for that.
-	Workers, MaxConn, MaxSockets int
+	// limit allows, MaxPipes how many pipes there may be, MaxSockets the number of descriptors needed for
+	// that.
+	Workers, MaxConn, MaxPipes, MaxSockets int
 	// Warnings are sentences about what is not as the configuration asks.
 	Warnings []string
 	// Certificates are those of the lines that speak TLS.
