@@ -15,6 +15,7 @@ type crew struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	times   int // how many times as many clients as usual there are
 	// leaving is true once the proxy was told to end: healthy conversations come to their end then, and none
 	// begins.
 	leaving atomic.Bool
@@ -32,8 +33,8 @@ type crew struct {
 // keptFailures bounds the list of what went wrong; the rest is counted.
 const keptFailures = 10
 
-func newCrew(ctx context.Context, over time.Duration) *crew {
-	c := &crew{done: map[string]int{}}
+func newCrew(ctx context.Context, over time.Duration, times int) *crew {
+	c := &crew{times: times, done: map[string]int{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.through.began, c.through.over = time.Now(), over
 	c.beside.began, c.beside.over = c.through.began, over

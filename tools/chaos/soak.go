@@ -69,9 +69,9 @@ func (s *soak) begin(c *crew, _ *proxy) error {
 	}
 	for i, at := range s.healthy {
 		seed := s.seed + uint64(10*i)
-		c.converse(at, nil, soakRequests, seed, requests)
-		c.converse(at, nil, soakBulk, seed+1, bulk)
-		c.converse(at, nil, soakChurn, seed+2, churn)
+		c.converse(at, nil, c.times*soakRequests, seed, requests)
+		c.converse(at, nil, c.times*soakBulk, seed+1, bulk)
+		c.converse(at, nil, c.times*soakChurn, seed+2, churn)
 	}
 	return nil
 }

@@ -189,10 +189,10 @@ func (s *storm) begin(c *crew, p *proxy) error {
 		return err
 	}
 	for i, at := range s.healthy {
-		c.converse(at, nil, stormTalkers, s.seed+uint64(i), mixed)
+		c.converse(at, nil, c.times*stormTalkers, s.seed+uint64(i), mixed)
 	}
-	c.converse(s.queued, nil, stormQueued, s.seed+10, mixed)
-	for i := range stormClients {
+	c.converse(s.queued, nil, c.times*stormQueued, s.seed+10, mixed)
+	for i := range c.times * stormClients {
 		r := rand.New(rand.NewPCG(s.seed, uint64(2<<32+i)))
 		c.running.Go(func() { s.storms(c, r) })
 	}

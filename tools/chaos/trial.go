@@ -41,6 +41,9 @@ type trial struct {
 const (
 	warmShare = 5
 	warmUp    = 2 * time.Minute
+	// warmTimes is how many times as many clients as later there are: what is kept for later use, such as
+	// buffers, grows with the most that was ever needed, and must not go on growing for hours.
+	warmTimes = 2
 )
 
 // judgedFrom is how long a run must be for its heap and its latencies to be judged: in a shorter one pools
@@ -112,14 +115,14 @@ func (t *trial) say(format string, arguments ...any) { fmt.Fprintf(t.out, format
 func (t *trial) run(ctx context.Context) error {
 	t.say("%s for %v with %d workers, seed %d", t.kind(), t.over, t.workers, t.seed)
 	warm := min(t.over/warmShare, warmUp)
-	if _, err := t.traffic(ctx, warm, false); err != nil {
+	if _, err := t.traffic(ctx, warm, warmTimes); err != nil {
 		return err
 	}
 	reference, err := t.rest(ctx, "after the warm-up")
 	if err != nil {
 		return err
 	}
-	c, err := t.traffic(ctx, t.over-warm, true)
+	c, err := t.traffic(ctx, t.over-warm, 1)
 	if err != nil {
 		return err
 	}
@@ -135,18 +138,19 @@ func (t *trial) run(ctx context.Context) error {
 	return err
 }
 
-// traffic lets the scene go on for a while. In the middle of it the proxy may be diagnosed.
-func (t *trial) traffic(ctx context.Context, over time.Duration, diagnosed bool) (*crew, error) {
+// traffic lets the scene go on for a while, with so many times as many clients. In the middle of the usual
+// traffic the proxy is diagnosed.
+func (t *trial) traffic(ctx context.Context, over time.Duration, times int) (*crew, error) {
 	before, err := t.proxy.cpu()
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.begin(ctx, over)
+	c, err := t.begin(ctx, over, times)
 	if err != nil {
 		return nil, err
 	}
 	defer c.end()
-	if c.pause(over / 2); diagnosed {
+	if c.pause(over / 2); times == 1 {
 		if err := t.diagnose(ctx); err != nil {
 			return nil, err
 		}
@@ -169,8 +173,8 @@ func (t *trial) traffic(ctx context.Context, over time.Duration, diagnosed bool)
 }
 
 // begin lets the scene begin. The caller ends it.
-func (t *trial) begin(ctx context.Context, over time.Duration) (*crew, error) {
-	c := newCrew(ctx, over)
+func (t *trial) begin(ctx context.Context, over time.Duration, times int) (*crew, error) {
+	c := newCrew(ctx, over, times)
 	if err := t.scene.begin(c, t.proxy); err != nil {
 		c.end()
 		return nil, err
@@ -196,7 +200,7 @@ func (t *trial) assess(c *crew) {
 
 // leave has the proxy end in an orderly way in the midst of the traffic: who is served is served to the end.
 func (t *trial) leave(ctx context.Context) error {
-	c, err := t.begin(ctx, patience)
+	c, err := t.begin(ctx, patience, 1)
 	if err != nil {
 		return err
 	}
