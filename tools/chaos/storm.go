@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -270,7 +269,10 @@ func (c *crew) neverAnswer(at address) error {
 	if err != nil {
 		return fmt.Errorf("making the mute server: %w", err)
 	}
-	context.AfterFunc(c.ctx, func() { unix.Close(fd) })
+	c.running.Go(func() {
+		<-c.ctx.Done()
+		unix.Close(fd)
+	})
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
 		err = unix.Bind(fd, &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())})
 	}
