@@ -276,12 +276,11 @@ func (t *trial) rest(ctx context.Context, when string) (held, error) {
 		t.complain("%s: %v: there are %d streams, %d descriptors (%d before, and %d pipes)", when, waiting,
 			streams, descriptors, t.proxy.rests, pipes)
 	}
-	if err := t.proxy.until(ctx, "what was left to be freed", func() (bool, error) {
-		// A copy that somebody still has of the log, say.
+	if err := t.proxy.until(ctx, "the buffers to be given back", func() (bool, error) {
 		info, err := t.proxy.info(ctx)
 		return info["Buffers"] == 0, err
 	}); err != nil {
-		t.complain("%s: buffers are in use: %v", when, err)
+		t.complain("%s: %v", when, err)
 	}
 	var err1, err2 error
 	h.heap, err1 = t.proxy.liveHeap(ctx)
