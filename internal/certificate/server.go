@@ -21,7 +21,6 @@ func (s *Store) newServer(t *config.ServerTLS, cas *authorities, crl *revocation
 	c := &tls.Config{
 		MinVersion: uint16(t.MinVersion), MaxVersion: uint16(t.MaxVersion), CipherSuites: t.CipherSuites,
 		NextProtos: t.ALPN, ServerName: t.SNI.Name, Time: s.now, InsecureSkipVerify: true,
-		SessionTicketsDisabled: t.NoTickets || t.NoReuse,
 	}
 	if t.Verify == config.VerifyRequired {
 		c.VerifyConnection = (&verification{roots: cas.pool, crl: crl, host: t.VerifyHost, now: s.now}).verify

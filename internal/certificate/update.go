@@ -188,7 +188,10 @@ func (s *Store) Details(name string, ongoing bool) (*Details, bool) {
 }
 
 func (d *Details) describe(leaf *x509.Certificate) {
-	d.Serial = strings.ToUpper(fmt.Sprintf("%x", leaf.SerialNumber.Bytes()))
+	d.Serial = fmt.Sprintf("%02X", leaf.SerialNumber.Bytes())
+	if d.Serial == "" {
+		d.Serial = "00"
+	}
 	d.NotBefore, d.NotAfter = leaf.NotBefore, leaf.NotAfter
 	d.Names = leaf.DNSNames
 	d.Fingerprint = fmt.Sprintf("%X", sha1.Sum(leaf.Raw))

@@ -154,3 +154,27 @@ func TestAServerThatAsksForACertificate(t *testing.T) {
 		t.Error("without a certificate the server is content")
 	}
 }
+
+// A session is resumed only as long as nothing says otherwise of the certificate that it began with.
+func TestASessionWithAServerEndsWithItsCertificate(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	a.revoke("crl.pem", time.Now().Add(10*time.Minute))
+	for options, after := range map[string]time.Duration{
+		"ca-file DIR/ca.pem crl-file DIR/crl.pem": 11 * time.Minute, // the list is out of date then
+		"ca-file DIR/ca.pem":                      61 * time.Minute, // the certificate is
+	} {
+		now := newClock()
+		c := a.parse("tune.ssl.lifetime 1d", "ssl crt DIR/a.pem", "ssl sni str(a.example) "+options)
+		s := a.load(c, now.now)
+		server, client := s.Listener(c.Proxies[0].Binds[0].TLS), s.Server(c.Proxies[0].Servers[0].TLS)
+		resumes(t, client, server)
+		if !resumes(t, client, server) {
+			t.Errorf("%s: the session is not resumed", options)
+		}
+		now.move(after)
+		if _, _, err, _ := shake(client, server); err == nil {
+			t.Errorf("%s: after %v the certificate is still taken", options, after)
+		}
+	}
+}
