@@ -276,7 +276,8 @@ func (p *service) startEngine() error {
 	p.engine, err = engine.New(engine.Options{
 		Config: p.config, Listeners: p.prepared.Listeners, Kernel: sys.Linux{}, Workers: p.prepared.Workers,
 		MaxConn: p.prepared.MaxConn, MaxPipes: p.prepared.MaxPipes, PipeSize: p.config.Global.PipeSize,
-		Resolve: p.prepared.Resolve, Log: p.log.Log,
+		Resolve: p.prepared.Resolve, ServerTLS: p.prepared.ServerTLS,
+		Log:   p.log.Log,
 		Alert: func(message string) { p.note(accesslog.Alert, "%s", message) },
 		Seed:  uint64(sys.Now()),
 	})

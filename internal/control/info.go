@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whyspin/whyspin/internal/certificate"
+	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/engine"
 	"github.com/whyspin/whyspin/internal/report"
+	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
@@ -21,6 +24,8 @@ type facts struct {
 	sum      engine.WorkerView // of all workers, those of its fields that are shown
 	uptime   time.Duration
 	openFile uint64
+	tls      engine.TLSTotals
+	cached   certificate.Counters
 	// sessions are the connections of the runtime API now, opened those since the start, sent and sentRate
 	// the bytes written to them and those per second.
 	sessions     int
@@ -32,7 +37,12 @@ type facts struct {
 
 func (s *Server) facts() *facts {
 	e := s.options.Engine
-	f := &facts{server: s, totals: e.Totals(), workers: e.Workers(), sessions: len(s.allSessions())}
+	f := &facts{
+		server: s, totals: e.Totals(), workers: e.Workers(), tls: e.TLS(), sessions: len(s.allSessions()),
+	}
+	if s.options.Certificates != nil {
+		f.cached = s.options.Certificates.Counters()
+	}
 	now := sys.Now()
 	f.uptime = now.Sub(f.totals.Started)
 	s.mu.Lock()
@@ -276,3 +286,21 @@ const megabyte = 1 << 20
 
 // pid is the process in its own pid namespace.
 var pid = os.Getpid()
+
+// global is what section global says about TLS.
+func (f *facts) global() *config.GlobalTLS { return &f.server.options.Config.Global.TLS }
+
+// sessionReuse is the share in percent of the clients that had a session to go on with.
+func (f *facts) sessionReuse() any {
+	share := 0.0
+	if f.tls.Rate > 0 {
+		share = 100 * f.tls.ReuseRate / f.tls.Rate
+	}
+	return f.number(share)
+}
+
+func (f *facts) tlsConns() any { return f.tls.Current[stream.Client] + f.tls.Current[stream.Server] }
+
+func (f *facts) allTLSConns() any {
+	return f.tls.Cumulated[stream.Client] + f.tls.Cumulated[stream.Server]
+}

@@ -173,6 +173,9 @@ func (e *Engine) adopt(open []Listener, random *rand.Rand) error {
 		if front == nil {
 			return fmt.Errorf("listener %d belongs to no frontend", l.FD)
 		}
+		if l.Bind.TLS != nil && l.TLS == nil {
+			return fmt.Errorf("%s: the listener is to speak TLS and nobody said how", l.Bind.Position)
+		}
 		e.listeners = append(e.listeners, &listener{
 			fd: l.FD, index: len(e.listeners), frontend: front, bind: l.Bind, tls: l.TLS,
 			maxConn: int64(l.Bind.MaxConn), faults: e.chooseFaults(random, front.config.Name),

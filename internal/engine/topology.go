@@ -118,6 +118,10 @@ func (e *Engine) build(c *config.Config, resolve func(*config.Server) (sys.Addre
 			if err != nil {
 				return fmt.Errorf("%s: server %q of backend %q: %w", s.Position, s.Name, p.Name, err)
 			}
+			if s.TLS != nil && e.options.serverTLS(s) == nil {
+				return fmt.Errorf("%s: server %q is to be reached by TLS and nobody said how", s.Position,
+					s.Name)
+			}
 			b.servers = append(b.servers, &server{
 				config: s, backend: b, address: address, tls: e.options.serverTLS(s),
 			})

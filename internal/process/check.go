@@ -23,7 +23,7 @@ func check(c *config.Config, o Options, l lookup) (warnings []string, err error)
 	g := &c.Global
 	var wrong []error
 	_, err = identityOf(g)
-	wrong = append(wrong, err, refuseTLS(c))
+	wrong = append(wrong, err)
 	if err := checkRoot(g); err != nil && !errors.Is(err, os.ErrPermission) {
 		// HAProxy's check does not look: the directory may be made by the start of the service.
 		warnings = append(warnings, err.Error())

@@ -92,8 +92,9 @@ func TestAnUnresolvedServerIsDisabledOnRequest(t *testing.T) {
 	}
 }
 
-// TestTLSIsRefused: as long as nothing speaks it, nothing that asks for it starts, and no check passes it.
-func TestTLSIsRefused(t *testing.T) {
+// TestCertificatesAreChecked: what is wrong with them is found by a check and by a start alike, with the line
+// that names them.
+func TestCertificatesAreChecked(t *testing.T) {
 	const text = `
 defaults
     timeout connect 1s
@@ -101,14 +102,12 @@ defaults
     timeout server 1m
 listen a
     bind 127.0.0.1:1,127.0.0.2:1 ssl crt /no/such/file
-    server s1 192.0.2.1:25 ssl verify none
+    server s1 192.0.2.1:25 ssl verify required ca-file /no/such/ca
 `
-	c, err := config.Parse([]config.File{{Name: "x.cfg", Text: []byte(text)}},
-		config.Options{})
+	c, err := config.Parse([]config.File{{Name: "x.cfg", Text: []byte(text)}}, config.Options{})
 	must(t, err)
-	want := "x.cfg:7: \"bind\": \"ssl\" is not supported yet\n" +
-		"x.cfg:8: server \"s1\": \"ssl\" is not supported yet\n" +
-		"x.cfg:7: \"crt\": stat /no/such/file: no such file or directory"
+	want := "x.cfg:7: \"crt\": stat /no/such/file: no such file or directory\n" +
+		"x.cfg:8: \"ca-file\": open /no/such/ca: no such file or directory"
 	if _, err := check(c, Options{}, known); err == nil || err.Error() != want {
 		t.Errorf("a check says %v", err)
 	}

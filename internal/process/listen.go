@@ -36,7 +36,9 @@ func (p *Prepared) listen(l lookup) error {
 				wrong = append(wrong, fmt.Errorf("%s: frontend %q: %w", bind.Position, proxy.Name, err))
 				continue
 			}
-			p.Listeners = append(p.Listeners, engine.Listener{FD: fd, Proxy: proxy, Bind: bind})
+			p.Listeners = append(p.Listeners, engine.Listener{
+				FD: fd, Proxy: proxy, Bind: bind, TLS: p.listenerTLS(bind),
+			})
 		}
 	}
 	for i := range p.config.Global.StatsSockets {

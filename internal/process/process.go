@@ -82,7 +82,6 @@ func prepare(c *config.Config, o Options, l lookup) (*Prepared, error) {
 			wrong = append(wrong, err)
 		}
 	}
-	note(refuseTLS(c))
 	note(p.loadCertificates())
 	note(p.findIdentity())
 	note(p.limitConns())

@@ -1,8 +1,7 @@
 package process
 
 import (
-	"errors"
-	"fmt"
+	"crypto/tls"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/certificate"
@@ -18,24 +17,20 @@ func (p *Prepared) loadCertificates() error {
 	return err
 }
 
-// refuseTLS reports the lines that ask for TLS: the engine does not speak it yet, and what is to be encrypted
-// must never be sent as it is.
-func refuseTLS(c *config.Config) error {
-	var wrong []error
-	var last config.Position
-	for _, p := range c.Proxies {
-		for _, b := range p.Binds {
-			if b.TLS != nil && b.Position != last {
-				last = b.Position
-				wrong = append(wrong, at(b.Position, errors.New(`"bind": "ssl" is not supported yet`)))
-			}
-		}
-		for _, s := range p.Servers {
-			if s.TLS != nil {
-				wrong = append(wrong, at(s.Position,
-					fmt.Errorf(`server %q: "ssl" is not supported yet`, s.Name)))
-			}
-		}
+// listenerTLS returns how the clients of a listener are spoken to, nil for those without TLS. After a mistake
+// in the certificates it is nil, too; then nothing starts, and an engine would take no such listener.
+func (p *Prepared) listenerTLS(b *config.Bind) *tls.Config {
+	if b.TLS == nil || p.Certificates == nil {
+		return nil
 	}
-	return errors.Join(wrong...)
+	return p.Certificates.Listener(b.TLS)
+}
+
+// ServerTLS returns how a server is spoken to, nil for one without TLS; it is what engine.Options.ServerTLS
+// wants.
+func (p *Prepared) ServerTLS(s *config.Server) *tls.Config {
+	if s.TLS == nil {
+		return nil
+	}
+	return p.Certificates.Server(s.TLS)
 }
