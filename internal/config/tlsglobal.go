@@ -38,7 +38,7 @@ func (p *parser) globalBase(s *statement) {
 }
 
 // obeyedTLSNumbers are the numbers that something asks for.
-var obeyedTLSNumbers = setOf("tune.ssl.cachesize")
+var obeyedTLSNumbers = setOf("maxsslconn maxsslrate tune.ssl.cachesize")
 
 func (p *parser) globalTLSNumber(s *statement) {
 	t := &p.config.Global.TLS
