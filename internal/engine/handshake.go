@@ -147,8 +147,8 @@ func (w *worker) endHandshakes() {
 	}
 }
 
-// describe says how the TLS of an end stands, for dumps. The details of a failure are left out: they hold what
-// the peer has written.
+// describe says how the TLS of an end stands, for dumps. The details of a failure are left out: they hold
+// what the peer has written.
 func (s *secured) describe() string {
 	state := "established"
 	switch {

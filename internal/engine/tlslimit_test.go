@@ -33,7 +33,9 @@ func TestMaxSSLRate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the listener to rest", func() bool { return p.engine.Streams() == min(n+rate, clients) })
+		eventually(t, "the listener to rest", func() bool {
+			return p.engine.Streams() == min(n+rate, clients)
+		})
 		// Two seconds later nothing is left of the rate.
 		kernel.now.Add(int64(2 * time.Second))
 		p.engine.kernel.Wake(p.engine.workers[0].waker)
