@@ -299,7 +299,7 @@ func (w *worker) nextTimeout() int {
 	if !next.IsSet() {
 		return -1
 	}
-	left := next.Sub(w.now)
+	left := next.Sub(w.kernel.Now())
 	if left <= 0 {
 		return 0
 	}

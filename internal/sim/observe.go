@@ -17,6 +17,9 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 		return
 	}
 	p.facts.granted = false
+	if a := p.facts.attempt; a != nil && a.socket != nil && s.ServerState() == stream.Connecting {
+		a.socket.learn()
+	}
 	for _, met := range s.Situations(now) {
 		p.facts.granted = p.facts.granted || met.Input == "assigned"
 		r.result.Met[met]++

@@ -48,8 +48,30 @@ func (t *told) arrives(now ktime.Time) {
 	t.connected = now
 }
 
-// note enters the result of a call that moves bytes.
-func (s *socket) note(n int, errno sys.Errno, read bool) (int, sys.Errno) {
+// announce is what an event says without being asked: that a connection is established, and that the peer
+// has shut its direction. An event of a broken connection says neither.
+func (s *socket) announce(mask uint32) {
+	if s == nil {
+		return
+	}
+	s.announced = mask
+	if mask&(sys.EventErr|sys.EventHup) == 0 {
+		s.finKnown = s.finKnown || mask&sys.EventRdHup != 0
+	}
+}
+
+// learn enters that the engine takes an announced connection for established, which it does before anything
+// else.
+func (s *socket) learn() {
+	const broken = sys.EventErr | sys.EventHup
+	if s.peer.client < 0 && !s.told.connected.IsSet() && s.announced&(sys.EventOut|broken) == sys.EventOut {
+		s.told.arrives(s.world.clock)
+	}
+}
+
+// note enters the result of a call that moves bytes. wanted is for how many there was room.
+func (s *socket) note(n, wanted int, errno sys.Errno, read bool) (int, sys.Errno) {
+	s.learn()
 	t := &s.told
 	switch {
 	case errno == sys.EAGAIN:
@@ -61,6 +83,8 @@ func (s *socket) note(n int, errno sys.Errno, read bool) (int, sys.Errno) {
 	case n == 0 && read:
 		t.eof = true
 	default:
+		// A short read of one that has shut its direction was the last.
+		t.eof = t.eof || read && n < wanted && s.finKnown && len(s.receive) == 0
 		t.moved = s.world.clock
 		if !read {
 			t.wrote = t.moved
@@ -80,7 +104,7 @@ func (s *socket) tell(errno sys.Errno) {
 		}
 		s.told.arrives(s.world.clock)
 	case errno != 0:
-		s.note(0, errno, true)
+		s.note(0, 0, errno, true)
 	}
 }
 

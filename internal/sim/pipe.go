@@ -28,7 +28,7 @@ func (w *World) Splice(from, to, n int) (int, sys.Errno) {
 	if p := w.file(to).inlet; p != nil {
 		s := w.file(from).socket
 		if n, errno := w.spliceIn(s, p, n); n > 0 || errno != 0 {
-			return s.note(n, errno, true)
+			return s.note(n, n, errno, true)
 		}
 		return 0, 0 // which need not be the end: a read will tell
 	}

@@ -34,8 +34,11 @@ type socket struct {
 	crowded  bool      // by a hazard: there is no room for a while
 	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
-	told     told      // what the engine knows
-	morsels  int       // reads in a row that asked for next to nothing though more was there
+	// announced is the last event that was delivered; finKnown is set once one has told of the peer's end.
+	announced uint32
+	finKnown  bool
+	told      told // what the engine knows
+	morsels   int  // reads in a row that asked for next to nothing though more was there
 }
 
 type socketState uint8
@@ -252,7 +255,7 @@ func (w *World) Read(fd int, p []byte) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
 	n, errno := s.read(p)
-	return s.note(n, errno, true)
+	return s.note(n, len(p), errno, true)
 }
 
 func (s *socket) read(p []byte) (int, sys.Errno) {
@@ -348,7 +351,7 @@ func (w *World) deliver(s *socket, p []byte) (int, sys.Errno) {
 		w.fail("descriptors", "%s is written to after it was shut", w.describe(s.fd))
 	}
 	n, errno := s.write(p)
-	return s.note(n, errno, false)
+	return s.note(n, len(p), errno, false)
 }
 
 func (s *socket) write(p []byte) (int, sys.Errno) {

@@ -411,6 +411,7 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 		}
 		events[n].Events = mask
 		events[n].SetData(i.data)
+		i.of.file.socket.announce(mask)
 		n++
 		if i.events&sys.EventEdge == 0 {
 			again = append(again, i)
@@ -450,6 +451,7 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 			}
 			events[n].Events = i.current()
 			events[n].SetData(i.data)
+			i.of.file.socket.announce(i.current())
 			w.did(Spurious)
 			return n + 1
 		}
