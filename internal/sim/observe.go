@@ -44,6 +44,7 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 // stepped looks at what a stream has made of what happened to it.
 func (r *run) stepped(p *peer, s *stream.Stream, now ktime.Time) {
 	state, before := s.ServerState(), p.facts.before
+	p.facts.state = state
 	switch {
 	case state == stream.Queued && before != stream.Queued:
 		r.world.did(ServerFull)

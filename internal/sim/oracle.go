@@ -24,14 +24,14 @@ type facts struct {
 	failure  sys.Errno     // what came of it, if that was an error
 	failed   ktime.Time    // when it was told of that
 	ending   stream.Ending // of which it was blamed
-	// before is the state of the server's side before the stream was advanced.
-	before stream.SideState
+	// state is that of the server's side, before what it was before the stream was last advanced.
+	state, before stream.SideState
 }
 
 // told is what the world told the engine of a connection.
 type told struct {
 	err       sys.Errno  // the first error
-	eof       bool       // the end of what the peer sends
+	eof       bool       // that what the peer sends has an end
 	connected ktime.Time // that it is established; Never for not yet
 	moved     ktime.Time // when bytes last moved, either way, or it began
 	wrote     ktime.Time // when it last took bytes, or it began
@@ -44,8 +44,7 @@ func newTold(now ktime.Time) told {
 
 // arrives enters that the connection is established.
 func (t *told) arrives(now ktime.Time) {
-	*t = newTold(now)
-	t.connected = now
+	t.connected, t.moved, t.wrote, t.stirred = now, now, now, now
 }
 
 // announce is what an event says without being asked: that a connection is established, and that the peer
@@ -94,11 +93,28 @@ func (s *socket) note(n, wanted int, errno sys.Errno, read bool) (int, sys.Errno
 	return n, errno
 }
 
+// tellEvent enters an event of the registration: a connect has ended, and not failed unless it says so; or the
+// peer has ended what it sends.
+func (i *interest) tellEvent(mask uint32) {
+	s := i.of.file.socket
+	if s == nil {
+		return
+	}
+	if mask&sys.EventRdHup != 0 {
+		s.told.eof = true
+	}
+	if s.peer.client < 0 && s.state == established && !s.told.connected.IsSet() &&
+		mask&(sys.EventErr|sys.EventHup) == 0 {
+		s.told.arrives(s.world.now)
+	}
+}
+
 // tell is note for the result of a look at the error.
 func (s *socket) tell(errno sys.Errno) {
 	switch {
-	case s.peer.client < 0 && !s.told.connected.IsSet():
+	case s.peer.client < 0 && s.peer.of.facts.state == stream.Connecting:
 		if errno != 0 {
+			s.told.connected = ktime.Never
 			s.peer.of.facts.fails(errno, s.world.clock)
 			return
 		}

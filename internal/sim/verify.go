@@ -31,8 +31,7 @@ func (r *run) atRest() {
 	for _, v := range r.workers {
 		wake = ktime.Min(wake, v.wakeAt)
 	}
-	// A wait may end up to a millisecond late, because waits are whole milliseconds and round up.
-	if nearest.IsSet() && wake > nearest.Add(1e6) && wake.Sub(w.now) > 1e6 {
+	if nearest.IsSet() && wake > nearest.Add(lateBy) && wake.Sub(w.now) > lateBy {
 		r.fail("timer", "the nearest deadline is at %v and no worker wakes before %v", nearest, wake)
 	}
 	r.checkLimits(streams)
