@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -121,5 +122,26 @@ func TestWarningsOfTheProxyAreKept(t *testing.T) {
 	}
 	if l.String() != "sD 1" {
 		t.Errorf("the ends are %q", l.String())
+	}
+}
+
+// TestAServerThatNeverAnswersTimesOut sees that the mute server is one, and what it comes to for a client.
+func TestAServerThatNeverAnswersTimesOut(t *testing.T) {
+	c := newCrew(t.Context(), time.Minute, 1)
+	defer c.end()
+	at, err := freeAddress(t.TempDir(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.neverAnswer(at); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&net.Dialer{Timeout: 200 * time.Millisecond}).DialContext(c.ctx, at.network, at.at)
+	if err == nil {
+		conn.Close()
+		t.Fatal("it answers")
+	}
+	if !timedOut(err) {
+		t.Errorf("the error is %v, should be one of time", err)
 	}
 }

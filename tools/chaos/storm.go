@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,7 @@ type storm struct {
 	flapping       [2]address
 	mute, refusing address
 	fronts         []address // where the wild clients connect
+	door           []address // those of them where few are let in at a time
 	victims        []string  // the names of these frontends, whose streams are killed
 }
 
@@ -52,6 +54,10 @@ const healthyTimeouts = `    timeout connect 30s
     timeout queue 1m
     retries 0
 `
+
+// doorName is the name of the frontend whose limit keeps most clients in the kernel's queue, and most of the
+// others out of it: a connection that does not fit is tried again by the kernel, after a second, two, four.
+const doorName = "door"
 
 // wildTimeouts are those of the frontend where the wild meet each other.
 const wildTimeouts = `    timeout tunnel 1500ms
@@ -124,7 +130,7 @@ func (s *storm) configuration(directory string) (string, error) {
 		{"abort", "    option abortonclose\n    timeout client 500ms\n",
 			[]string{s.mute.String(), s.flapping[0].String(), s.wild[0].String()}},
 		{"narrow", "", []string{s.wild[0].String() + " maxconn 3", s.flapping[1].String() + " maxconn 2"}},
-		{"door", "    maxconn 5\n", wild[:1]},
+		{doorName, "    maxconn 5\n", wild[:1]},
 	} {
 		var binds []address
 		for _, family := range []string{"127.0.0.1", "::1", ""} {
@@ -135,6 +141,9 @@ func (s *storm) configuration(directory string) (string, error) {
 			binds = append(binds, a)
 		}
 		front(&b, one.name, one.lines, binds, one.servers...)
+		if one.name == doorName {
+			s.door = binds
+		}
 		s.fronts, s.victims = append(s.fronts, binds...), append(s.victims, one.name)
 	}
 	return b.String(), nil
@@ -202,18 +211,27 @@ func (s *storm) begin(c *crew, p *proxy) error {
 // storms is the life of one bad client: connection after connection.
 func (s *storm) storms(c *crew, r *rand.Rand) {
 	for c.ctx.Err() == nil {
-		conn, forget, err := c.dial(s.fronts[r.IntN(len(s.fronts))])
+		to := s.fronts[r.IntN(len(s.fronts))]
+		conn, forget, err := c.dial(to)
 		switch {
 		case err == nil:
 			c.behave("client", conn, r)
 			forget()
 		case errors.Is(err, syscall.EAGAIN):
 			c.note("client finds the queue of a unix socket full") // where TCP would wait
+		case timedOut(err) && slices.Contains(s.door, to):
+			c.note("client is not let in for long")
 		case c.ctx.Err() == nil && !c.leaving.Load():
 			c.fail("a bad client connects: %v", err)
 		}
 		c.pause(time.Duration(r.IntN(20)) * time.Millisecond)
 	}
+}
+
+// timedOut reports whether an attempt to connect was given up.
+func timedOut(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout()
 }
 
 // meddle kills streams of the storm, in whatever state they are, and asks for everything that there is to be
