@@ -36,7 +36,7 @@ test: deps build ## the one test command: unit, scenario, simulation, race, real
 
 race: ## the race detector on engine, control and everything else with goroutines
 	$(GO) test -race -short ./internal/engine ./internal/control ./internal/accesslog ./internal/diagnose \
-		./internal/process ./internal/sim
+		./internal/certificate ./internal/process ./internal/sim
 
 sim: ## make sim SEEDS=n [FAULT=name] [SEED=s] [SCENARIO=file]: the engine in seeded worlds; exit 1 when a rule is broken
 	@mkdir -p bin
