@@ -97,7 +97,7 @@ func (w *worker) sendSealed(s *secured) (n int, errno sys.Errno) {
 	end := &s.owner.ends[s.side]
 	if end.ready.has(writable) {
 		w.undelay(end)
-		n, errno = w.kernel.Write(int(end.fd), waiting, false)
+		n, errno = w.kernel.Write(int(end.fd), waiting, s.shut)
 		end.writes++
 		countIO(&w.stats.write, n, errno)
 		if errno == 0 {

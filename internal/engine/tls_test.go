@@ -470,3 +470,31 @@ func TestTLSCountersReturnToZero(t *testing.T) {
 		return p.engine.TLS().Current[stream.Client] == 1
 	})
 }
+
+// TestTLSLastBytesAndTheEndInOneEvent: the descriptor says only once that it is at its end.
+func TestTLSLastBytesAndTheEndInOneEvent(t *testing.T) {
+	server, client := testTLS(tls.VersionTLS13)
+	kernel := newClock()
+	p := start(t, settings{kernel: kernel, tls: server}, serve(t, echo))
+	raw := p.dial()
+	c := tls.Client(raw, client)
+	ping := make([]byte, 4)
+	if _, err := c.Write(ping); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, ping); err != nil {
+		t.Fatal(err)
+	}
+	kernel.inOneBatch(t, p.engine, func() {
+		if _, err := c.Write(ping); err != nil {
+			t.Error(err)
+		}
+		if err := raw.CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	})
+	if rest, err := io.ReadAll(c); err != nil || len(rest) != len(ping) {
+		t.Errorf("%d bytes came back, then %v", len(rest), err)
+	}
+	p.ended(1)
+}
