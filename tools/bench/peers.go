@@ -14,11 +14,11 @@ import (
 	"github.com/whyspin/whyspin/internal/target"
 )
 
-// proxyConfig is read by whyspin and by HAProxy alike, so both run with the same features on: one thread, a
-// runtime API, the three timeouts.
+// proxyConfig is read by whyspin and by HAProxy alike, so both run with the same features on: as many
+// threads, a runtime API, the three timeouts.
 const proxyConfig = `
 global
-    nbthread 1
+    nbthread %d
     stats socket %s mode 600 level admin
 %s
 defaults
@@ -35,6 +35,7 @@ listen bench
 // proxyOptions are lines that one of the proxies gets in addition.
 type proxyOptions struct {
 	global, defaults []string
+	threads          int // 0 for one
 }
 
 func indented(lines []string) string {
@@ -68,7 +69,8 @@ func (b *bench) startProxy(name, server string, o proxyOptions,
 	}
 	stem := filepath.Join(b.directory, fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), port))
 	c := &contestant{name: name, address: fmt.Sprintf("127.0.0.1:%d", port), control: stem + ".sock"}
-	text := fmt.Sprintf(proxyConfig, c.control, indented(o.global), indented(o.defaults), port, server)
+	text := fmt.Sprintf(proxyConfig, max(1, o.threads), c.control, indented(o.global), indented(o.defaults),
+		port, server)
 	if err := os.WriteFile(stem+".cfg", []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration of %s: %w", name, err)
 	}

@@ -176,6 +176,36 @@ func (c *court) accept() error {
 	}
 }
 
+// seat connects spectators to the wall through a proxy: connections on which nothing is ever said.
+func (c *court) seat(ctx context.Context, address string, n int) error {
+	_, err := onThread(func() (struct{}, error) {
+		to, err := socketAddress(address)
+		if err != nil {
+			return struct{}{}, err
+		}
+		before := len(c.places)
+		for range n {
+			fd, err := connect(to)
+			if err != nil {
+				return struct{}{}, err
+			}
+			c.places = append(c.places, place{fd: fd})
+			if err := established(fd); err != nil {
+				return struct{}{}, err
+			}
+			if err := c.accept(); err != nil {
+				return struct{}{}, err
+			}
+		}
+		// Each has two places: its own, and the one of the wall. The proxy may still be on its way there.
+		err = until(ctx, startPatience, "the spectators to be seated", func() (bool, error) {
+			return len(c.places)-before >= 2*n, c.accept()
+		})
+		return struct{}{}, err
+	})
+	return err
+}
+
 // serve sends a player's next number.
 func (c *court) serve(p *place) error {
 	p.next++
