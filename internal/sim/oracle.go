@@ -93,8 +93,8 @@ func (s *socket) note(n, wanted int, errno sys.Errno, read bool) (int, sys.Errno
 	return n, errno
 }
 
-// tellEvent enters an event of the registration: a connect has ended, and not failed unless it says so; or the
-// peer has ended what it sends.
+// tellEvent enters an event of the registration: a connect has ended, and not failed unless it says so; or
+// the peer has ended what it sends.
 func (i *interest) tellEvent(mask uint32) {
 	s := i.of.file.socket
 	if s == nil {
