@@ -93,22 +93,6 @@ func (s *socket) note(n, wanted int, errno sys.Errno, read bool) (int, sys.Errno
 	return n, errno
 }
 
-// tellEvent enters an event of the registration: a connect has ended, and not failed unless it says so; or
-// the peer has ended what it sends.
-func (i *interest) tellEvent(mask uint32) {
-	s := i.of.file.socket
-	if s == nil {
-		return
-	}
-	if mask&sys.EventRdHup != 0 {
-		s.told.eof = true
-	}
-	if s.peer.client < 0 && s.state == established && !s.told.connected.IsSet() &&
-		mask&(sys.EventErr|sys.EventHup) == 0 {
-		s.told.arrives(s.world.now)
-	}
-}
-
 // tell is note for the result of a look at the error.
 func (s *socket) tell(errno sys.Errno) {
 	switch {

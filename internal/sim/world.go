@@ -409,7 +409,6 @@ func (w *World) EpollWait(set int, events []sys.Event, timeout int, _ bool) (int
 		if mask == 0 {
 			continue
 		}
-		i.tellEvent(mask)
 		events[n].Events = mask
 		events[n].SetData(i.data)
 		i.of.file.socket.announce(mask)
@@ -450,7 +449,6 @@ func (w *World) disturb(s *epollSet, events []sys.Event) int {
 			if i == nil || w.file(fd).socket == nil || i.current() == 0 || w.random.IntN(3) > 0 {
 				continue
 			}
-			i.tellEvent(i.current())
 			events[n].Events = i.current()
 			events[n].SetData(i.data)
 			i.of.file.socket.announce(i.current())
