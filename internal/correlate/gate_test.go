@@ -25,3 +25,27 @@ func TestWhoMeetsAtALockIsAwake(t *testing.T) {
 		}
 	}
 }
+
+// TestALoadedMachineHidesNobody: the time that a thread waits for a CPU comes late into the scheduler's sums.
+func TestALoadedMachineHidesNobody(t *testing.T) {
+	const window = 2 * time.Second
+	for _, c := range []struct {
+		name      string
+		accounted time.Duration // run, or waited for a CPU
+		runnable  bool
+		switches  uint64
+		want      bool
+	}{
+		{"never asleep", 1990 * time.Millisecond, false, 9, true},
+		{"it waits for a CPU, and never slept to speak of", 1850 * time.Millisecond, true, 4, true},
+		{"it slept at one of the ends", 1850 * time.Millisecond, false, 4, false},
+		{"it slept now and then", 1850 * time.Millisecond, true, 5, false},
+		{"it slept long", 1750 * time.Millisecond, true, 1, false},
+	} {
+		thread := evidence.Thread{Run: evidence.Know(c.accounted), Queued: evidence.Know(time.Duration(0)),
+			Runnable: c.runnable, VoluntarySwitches: evidence.Know(c.switches)}
+		if got := busy(&thread, window); got != c.want {
+			t.Errorf("%s: busy is %t, should be %t", c.name, got, c.want)
+		}
+	}
+}
