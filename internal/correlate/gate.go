@@ -96,9 +96,10 @@ func isWorker(c *evidence.Case, t *evidence.Thread) bool {
 	return known && set >= 0 && isLoop(c, set)
 }
 
-// busy reports whether a thread without a known event loop is worth a line: it keeps a CPU busy. Threads of a
-// runtime that work now and then are not. On a loaded machine the scheduler's sums lag by more than one that
-// is awake may sleep; then it tells that the thread was runnable at both ends and hardly ever gave up its CPU.
+// busy reports whether a thread without a known event loop is worth a line: it keeps a CPU busy. Threads of
+// a runtime that work now and then are not. On a loaded machine the scheduler's sums lag by more than one
+// that is awake may sleep; then it tells that the thread was runnable at both ends and hardly ever gave up
+// its CPU.
 func busy(t *evidence.Thread, window time.Duration) bool {
 	const lag, perSecond = 0.1, 2
 	slept, ok := t.Blocked(window).Get()

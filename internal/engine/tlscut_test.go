@@ -14,8 +14,8 @@ import (
 )
 
 // The bytes that a peer sends to the proxy are cut, from the first of its handshake to the last of two
-// records and the word that nothing more comes. What package tlsconn makes of each position its own tests say; here
-// they say how the stream ends, and that it does.
+// records and the word that nothing more comes. What package tlsconn makes of each position its own tests
+// say; here they say how the stream ends, and that it does.
 
 // cutWay is how a connection is cut.
 type cutWay int
