@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-func lockThread() { runtime.LockOSThread() }
 
 func TestACertificateIsReplacedWhileConnectionsRun(t *testing.T) {
 	a := newAuthority(t)
