@@ -86,17 +86,14 @@ func (s *secured) due(end *endpoint) bool {
 	return s.shaking && s.mayShake(end) || s.sealed != nil && end.ready.has(writable)
 }
 
-// shutWrite shuts the write direction of a side: with TLS, after word of it in TLS, which is left out when
-// the other side's bytes ended in an error, so that the peer knows that some may be missing.
+// shutWrite shuts the write direction of a side: with TLS, after word of it in TLS.
 func (w *worker) shutWrite(c *conn, side stream.Side) {
 	s := c.ends[side].tls
 	if s == nil {
 		w.kernel.ShutdownWrite(int(c.ends[side].fd))
 		return
 	}
-	if !c.stream.Failed(1 - side) {
-		s.conn.CloseWrite()
-	}
+	s.conn.CloseWrite()
 	if s.dead {
 		w.kernel.ShutdownWrite(int(c.ends[side].fd))
 		return
@@ -105,7 +102,8 @@ func (w *worker) shutWrite(c *conn, side stream.Side) {
 	w.flush(s)
 }
 
-// closeSecured ends the TLS of one end that is about to be closed.
+// closeSecured ends the TLS of one end that is about to be closed. There is word of it in TLS, unless the
+// other side's bytes ended in an error: then some may be missing, and the peer can tell.
 func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
 	s := c.ends[side].tls
 	if s == nil {

@@ -387,6 +387,15 @@ func TestTLSServerHandshakeFails(t *testing.T) {
 	}
 }
 
+// blocking is a connection that blocks, as a socket of package tlsconn.
+type blocking struct{ net.Conn }
+
+func (b blocking) Send(p []byte) { _, _ = b.Write(p) }
+
+type reader func(p []byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }
+
 // TestTLSTruncation: a peer that closes within a record has not ended its data, and the other side can tell.
 func TestTLSTruncation(t *testing.T) {
 	partial := []byte{23, 3, 3, 0, 100, 1, 2, 3}
@@ -398,12 +407,16 @@ func TestTLSTruncation(t *testing.T) {
 			_, _ = c.Write(partial)
 		})
 		p := start(t, settings{tls: server, serverTLS: client}, address)
-		c := p.dialTLS(client)
-		data, err := io.ReadAll(c)
-		if string(data) != "whole" {
-			t.Errorf("the client read %q, %v", data, err)
+		raw := p.dial()
+		c := tlsconn.Client(client, blocking{raw}, &tlsconn.Buffers{})
+		if done, err := c.Handshake(); !done {
+			t.Fatal(err)
 		}
-		c.Close()
+		data, err := io.ReadAll(reader(c.Read))
+		if string(data) != "whole" || err != nil || !c.Unannounced() {
+			t.Errorf("the client read %q, %v; it was told that this is all: %t", data, err, !c.Unannounced())
+		}
+		raw.Close()
 		if r := p.ended(1)[0]; r.Ending.String() != "SD" {
 			t.Errorf("it ended with %s, should be SD", r.Ending)
 		}
