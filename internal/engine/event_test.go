@@ -108,6 +108,7 @@ func (k *instant) Wake(int)                                       {}
 func (k *instant) DrainWaker(int)                                 {}
 func (k *instant) SocketError(int) sys.Errno                      { return 0 }
 func (k *instant) NoDelay(int)                                    {}
+func (k *instant) Acknowledge(int)                                {}
 func (k *instant) ShutdownWrite(int) sys.Errno                    { return 0 }
 func (k *instant) Duplicate(int) (int, sys.Errno)                 { return -1, sys.EBADF }
 func (k *instant) CloseReset(fd int) sys.Errno                    { return k.Close(fd) }

@@ -41,6 +41,9 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 	end.ready |= readable
 	w.stats.tls.complete(side, s.conn.State().DidResume, w.now)
 	if side == stream.Client {
+		// crypto/tls has sent its tickets before, so nothing answers the client's last message; by Nagle's
+		// algorithm its first bytes would wait for the acknowledgement, and that for bytes to go with.
+		w.kernel.Acknowledge(int(end.fd))
 		c.shaken = true
 		c.stream.Handshaken()
 		w.logConnect(c)

@@ -51,6 +51,8 @@ type Sockets interface {
 	Write(fd int, p []byte, last bool) (n int, errno sys.Errno)
 	// NoDelay has every further write to a TCP socket sent at once (TCP_NODELAY).
 	NoDelay(fd int)
+	// Acknowledge sends at once what a TCP socket has to acknowledge (TCP_QUICKACK).
+	Acknowledge(fd int)
 	// Pipe and Splice are described at sys.Linux.
 	Pipe(size int) (from, to int, errno sys.Errno)
 	Splice(from, to, n int) (moved int, errno sys.Errno)

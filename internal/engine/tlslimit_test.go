@@ -3,10 +3,12 @@ package engine
 import (
 	"crypto/tls"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/sys"
 )
 
 // TestMaxSSLRate: of many clients at once so many are accepted in a second; the others wait in the backlog.
@@ -87,4 +89,32 @@ func TestMaxSSLConn(t *testing.T) {
 	if n := p.engine.secured.Load(); n != 0 {
 		t.Errorf("%d connections with TLS are counted, and none is there", n)
 	}
+}
+
+// acknowledging counts the acknowledgements that were asked for.
+type acknowledging struct {
+	sys.Linux
+	asked atomic.Int64
+}
+
+func (k *acknowledging) Acknowledge(fd int) {
+	k.asked.Add(1)
+	k.Linux.Acknowledge(fd)
+}
+
+// TestTheClientsLastMessageIsAcknowledged: a client with Nagle's algorithm keeps its first bytes back until
+// then, 40 ms without it.
+func TestTheClientsLastMessageIsAcknowledged(t *testing.T) {
+	server, client := testTLS(tls.VersionTLS13)
+	kernel := &acknowledging{}
+	p := start(t, settings{kernel: kernel, tls: server}, serve(t, greet))
+	c := p.dialTLS(client)
+	if _, err := io.ReadFull(c, make([]byte, len(banner))); err != nil {
+		t.Fatal(err)
+	}
+	if n := kernel.asked.Load(); n != 1 {
+		t.Errorf("%d acknowledgements were asked for, should be 1", n)
+	}
+	c.Close()
+	p.ended(1)
 }

@@ -325,6 +325,14 @@ func (w *World) checkRoom(s *socket, room, waiting int) {
 	}
 }
 
+// Acknowledge changes nothing here: nobody waits for it.
+func (w *World) Acknowledge(fd int) {
+	w.call()
+	if w.file(fd).socket == nil {
+		w.fail("descriptors", "%d is no socket, and is to acknowledge", fd)
+	}
+}
+
 // NoDelay changes nothing here: everything is sent at once.
 func (w *World) NoDelay(fd int) {
 	w.call()
