@@ -69,7 +69,12 @@ func TestPausedListenerComesBackWhenTheLimitIsLeft(t *testing.T) {
 	if !p.engine.PauseListener(fd, time.Second) {
 		t.Fatal("the listener is not known")
 	}
-	f.move(time.Hour)
+	before := p.engine.Workers()[0].Waits
+	f.move(30 * time.Second) // no timeout passes
+	eventually(t, "the worker to look at it again", func() bool {
+		now := p.engine.Workers()[0].Waits
+		return now.Total() > before.Total()
+	})
 	if n := pausedAt(p, fd); n != 1 {
 		t.Error("it is back though the limit is still reached")
 	}
