@@ -293,7 +293,10 @@ func TestOwnProcess(t *testing.T) {
 			if thread.Calls.Or(0) < selfCalls || !thread.Run.IsKnown() || thread.Name == "" {
 				t.Errorf("thread %+v, want %d calls and scheduler data", thread, selfCalls)
 			}
-			if w.Samples == nil || len(w.Samples.Unknown) > 0 {
+			// The runtime's own threads may be sampled deep in a stack.
+			if w.Samples == nil || slices.ContainsFunc(w.Samples.Unknown, func(what string) bool {
+				return !strings.HasSuffix(what, "deeper than the part of them that was copied")
+			}) {
 				t.Fatalf("samples %+v", w.Samples)
 			}
 			// The process also unwinds what is sampled of it, which takes most of its time in an emulator.
