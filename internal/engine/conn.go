@@ -64,6 +64,8 @@ type endpoint struct {
 	// descriptors, so that a short read never means that the socket is empty.
 	unix  bool
 	nagle nagle
+	// held is true exactly when the last bytes were written and the end that they wait for was not yet.
+	held bool
 	// interest is what a level-triggered descriptor is watched for.
 	interest uint32
 	tls      *secured // nil without TLS
@@ -218,6 +220,10 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 		w.keepCopy(fd)
 	}
 	w.forget(fd)
+	if end.held && (reset || !end.ready.has(ended)) {
+		// Bytes that nobody has read would make the close a reset, which drops what was not sent.
+		w.kernel.NoDelay(fd)
+	}
 	*end = endpoint{fd: -1, tally: end.tally}
 	if reset {
 		w.kernel.CloseReset(fd)

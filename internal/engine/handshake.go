@@ -93,6 +93,7 @@ func (s *secured) due(end *endpoint) bool {
 func (w *worker) shutWrite(c *conn, side stream.Side) {
 	s := c.ends[side].tls
 	if s == nil {
+		c.ends[side].held = false
 		w.kernel.ShutdownWrite(int(c.ends[side].fd))
 		return
 	}

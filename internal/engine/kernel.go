@@ -49,7 +49,7 @@ type Sockets interface {
 	Read(fd int, p []byte) (n int, errno sys.Errno)
 	// Write writes. last tells that the direction is shut right after, so that the bytes may wait for that.
 	Write(fd int, p []byte, last bool) (n int, errno sys.Errno)
-	// NoDelay has every further write to a TCP socket sent at once (TCP_NODELAY).
+	// NoDelay has what was written to a TCP socket and every further write sent at once (TCP_NODELAY).
 	NoDelay(fd int)
 	// Acknowledge sends at once what a TCP socket has to acknowledge (TCP_QUICKACK).
 	Acknowledge(fd int)

@@ -170,6 +170,7 @@ func (w *worker) write(c *conn, to stream.Side, b *buffer) transfer {
 	w.undelay(end)
 	last := c.ends[1-to].ready.has(ended) && !forgets(c, 1-to)
 	n, errno := w.send(end, b, last)
+	end.held = last && b.pipe == nil && !end.unix && errno == 0
 	end.writes++
 	countIO(&w.stats.write, n, errno)
 	if errno == 0 {
