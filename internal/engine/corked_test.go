@@ -11,8 +11,8 @@ import (
 	"github.com/whyspin/whyspin/internal/sys"
 )
 
-// breaking is the real kernel, in which the second write to a server finds that the connection has broken, and
-// more of the client's has arrived meanwhile.
+// breaking is the real kernel, in which the second write to a server finds that the connection has broken,
+// and more of the client's has arrived meanwhile.
 type breaking struct {
 	*clock
 	mu             sync.Mutex
