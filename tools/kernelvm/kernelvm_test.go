@@ -119,3 +119,20 @@ func TestExcludedTestsAreNotRun(t *testing.T) {
 		t.Errorf("the script is %s", got)
 	}
 }
+
+// TestAMachineHasASecondTry, and no third.
+func TestAMachineHasASecondTry(t *testing.T) {
+	for failing := range 3 {
+		runs := 0
+		r, err := twice("machine", func() (*report, error) {
+			if runs++; runs <= failing {
+				return nil, errors.New("it failed")
+			}
+			return &report{}, nil
+		})
+		failed := failing > 1
+		if want := min(failing+1, 2); runs != want || (err != nil) != failed || (r == nil) != failed {
+			t.Errorf("%d runs fail: %d runs, %v; %v", failing, runs, r, err)
+		}
+	}
+}
