@@ -293,9 +293,9 @@ func TestOwnProcess(t *testing.T) {
 			if thread.Calls.Or(0) < selfCalls || !thread.Run.IsKnown() || thread.Name == "" {
 				t.Errorf("thread %+v, want %d calls and scheduler data", thread, selfCalls)
 			}
-			// The runtime's own threads may be sampled deep in a stack.
+			// The runtime's own threads may be sampled deep in a stack, or where one is switched.
 			if w.Samples == nil || slices.ContainsFunc(w.Samples.Unknown, func(what string) bool {
-				return !strings.HasSuffix(what, "deeper than the part of them that was copied")
+				return !strings.HasPrefix(what, "1 stacks ") && !strings.HasPrefix(what, "2 stacks ")
 			}) {
 				t.Fatalf("samples %+v", w.Samples)
 			}
