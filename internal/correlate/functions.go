@@ -12,6 +12,9 @@ const (
 	// maxFunctions is how many functions a finding names, maxCallers how many callers of each.
 	maxFunctions = 3
 	maxCallers   = 4
+	// enoughSamples is how many samples it takes to say where the time goes: of fewer a single odd moment is
+	// a large part.
+	enoughSamples = 5
 )
 
 // addFunctions adds in which functions the threads concerned were found.
@@ -36,6 +39,10 @@ func (in *input) addFunctions(f *Finding) {
 			text += c
 		}
 		f.add(Fact{Text: text, Count: evidence.Know(v.count), Source: sourceSamples})
+	}
+	if of := f.Functions[0].of; of < enoughSamples {
+		f.Unknown = append(f.Unknown, fmt.Sprintf("where else it spends its time: samples taken of it: %d, "+
+			"take a longer window", of))
 	}
 }
 

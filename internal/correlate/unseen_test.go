@@ -113,3 +113,19 @@ func TestTheKernelsFunctionIsNamed(t *testing.T) {
 		t.Errorf("the finding is %+v", f)
 	}
 }
+
+// TestFewSamplesAreSaid: a single odd moment is all that one sample shows.
+func TestFewSamplesAreSaid(t *testing.T) {
+	for _, samples := range []uint64{enoughSamples - 1, enoughSamples} {
+		c := foreign()
+		delivered(c, evidence.EventOut)
+		c.Window.Samples = &evidence.Samples{Stacks: []evidence.Stack{{
+			TID: foreignTID, Count: samples, User: []evidence.Frame{{Function: "futex"}},
+		}}}
+		unknown := strings.Join(Correlate(c).Findings[0].Unknown, "; ")
+		said := strings.Contains(unknown, "samples taken of it: 4")
+		if said != (samples < enoughSamples) {
+			t.Errorf("%d samples: that they are few is said: %v", samples, said)
+		}
+	}
+}

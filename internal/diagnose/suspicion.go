@@ -220,23 +220,39 @@ func (s *Supervisor) heal(f *correlate.Finding) string {
 	return killed(s.Engine.Kill(f.Stream.ID, stream.KillSpin))
 }
 
-// act remembers a finding, writes it to the log, and does what whyspin.spin-action says.
+// act remembers a finding, does what whyspin.spin-action says, and writes it to the log. It is remembered
+// first: whoever sees that a stream was shut down can ask why.
 func (s *Supervisor) act(f *correlate.Finding, logged bool) {
-	found := Found{At: sys.Now(), Wall: time.Now(), Finding: *f}
-	abort := false
+	number := s.remember(f)
+	action, abort := "", false
 	if f.Spins() || f.Verdict() == correlate.Boundary && f.Stream != nil {
 		switch s.Action {
 		case config.SpinShutdown:
-			found.Action = s.heal(f)
+			action = s.heal(f)
 		case config.SpinAbort:
-			found.Action = "the process is aborted"
+			action = "the process is aborted"
 			abort = true
 		case config.SpinReport:
 		}
 	}
+	line := fmt.Sprintf("finding %d: %s", number, report.LogLine(f))
+	if action != "" {
+		s.acted(number, action)
+		line += "; action: " + action
+	}
+	if logged {
+		s.Log(line)
+	}
+	if abort && s.Abort != nil {
+		s.Abort()
+	}
+}
+
+// remember keeps a finding, with a number that it returns.
+func (s *Supervisor) remember(f *correlate.Finding) uint64 {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.count++
-	found.Number = s.count
 	if s.classes == nil {
 		s.classes = map[string]uint64{}
 	}
@@ -245,19 +261,20 @@ func (s *Supervisor) act(f *correlate.Finding, logged bool) {
 		class = "unknown"
 	}
 	s.classes[class]++
-	s.findings = append(s.findings, found)
+	s.findings = append(s.findings, Found{Number: s.count, At: sys.Now(), Wall: time.Now(), Finding: *f})
 	if len(s.findings) > keptFindings {
 		s.findings = s.findings[1:]
 	}
-	s.mu.Unlock()
-	line := fmt.Sprintf("finding %d: %s", found.Number, report.LogLine(f))
-	if found.Action != "" {
-		line += "; action: " + found.Action
-	}
-	if logged {
-		s.Log(line)
-	}
-	if abort && s.Abort != nil {
-		s.Abort()
+	return s.count
+}
+
+// acted keeps what was done about a finding.
+func (s *Supervisor) acted(number uint64, action string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.findings {
+		if s.findings[i].Number == number {
+			s.findings[i].Action = action
+		}
 	}
 }

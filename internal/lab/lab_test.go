@@ -81,9 +81,14 @@ func TestSpinActionShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spin, err := d.proxy.order(context.Background(), "show spin")
+	var spin string
+	err = until(context.Background(), time.Minute, "an action in show spin", func() (bool, error) {
+		// The stream is gone before it is known that it is.
+		spin, err = d.proxy.order(context.Background(), "show spin")
+		return strings.Contains(spin, "action: "), err
+	})
 	if err != nil {
-		t.Fatal(err)
+		t.Errorf("%v; it says:\n%s", err, spin)
 	}
 	for _, part := range []string{"findings: ", `"class":"T3"`, "action: the stream was shut down"} {
 		if !strings.Contains(spin, part) {

@@ -159,8 +159,8 @@ func (d *diagnosis) longest() time.Duration {
 	return 3 * window
 }
 
-// sawTooLittle reports whether no thread got a twentieth of a CPU and nothing was found, or no sample was
-// taken of the thread that the first finding is about.
+// sawTooLittle reports whether no thread got a twentieth of a CPU and nothing was found, or hardly a sample
+// was taken of the thread that the first finding is about.
 func (d *diagnosis) sawTooLittle() bool {
 	const little = 0.05
 	if len(d.Findings) == 0 {
@@ -169,10 +169,11 @@ func (d *diagnosis) sawTooLittle() bool {
 	return d.saysUnsampled()
 }
 
-// saysUnsampled reports whether no sample was taken of the thread that the first finding is about.
+// saysUnsampled reports whether hardly a sample was taken of the thread that the first finding is about.
 func (d *diagnosis) saysUnsampled() bool {
 	return slices.ContainsFunc(d.Findings[0].Unknown, func(sentence string) bool {
-		return strings.Contains(sentence, "no sample was taken of it")
+		return strings.Contains(sentence, "no sample was taken of it") ||
+			strings.Contains(sentence, "samples taken of it: ")
 	})
 }
 
@@ -189,10 +190,10 @@ func (d *diagnosis) mayBeUnsampled(tid int) bool {
 // own functions, not those of the program that it runs.
 func (d *diagnosis) unnamed(p *program, truth *truth) []string {
 	f := &d.Findings[0]
+	if d.saysUnsampled() && d.mayBeUnsampled(truth.TID) {
+		return nil
+	}
 	if len(f.Functions) == 0 {
-		if d.saysUnsampled() && d.mayBeUnsampled(truth.TID) {
-			return nil
-		}
 		return []string{"no function is named"}
 	}
 	if truth.Function == "" || strings.HasSuffix(p.name, "-py") {
