@@ -4,6 +4,10 @@ GO       ?= go
 SEEDS    ?= 2000
 FUZZTIME ?= 1m
 LEAKS    ?= 1000
+# Most tests watch live programs on whatever machine this is. What fails there is run once more, alone, and both runs
+# are printed; what fails twice, or in several places at once, has failed.
+TESTS     = $(GO) tool gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=4 \
+            --rerun-fails-abort-on-data-race
 FOR      ?= 10m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
 TEST_PACKAGES     = binutils curl gcc haproxy hatop iperf3 libc6-dev libio-socket-inet6-perl libnginx-mod-stream nginx-light \
@@ -28,15 +32,15 @@ deps: ## install what the tests need (Debian packages, Go modules)
 
 test: deps build ## the one test command: unit, scenario, simulation, race, real sockets, golden reports
 	$(GO) vet ./...
-	$(GO) test -count=1 -p 1 ./... # -count=1: some run what they build; -p 1: they watch real programs
+	$(TESTS) --packages ./... -- -count=1 -p 1 # -count=1: some run what they build; -p 1: they watch real programs
 	@$(GO) test -count=1 -v -run TestMutants ./internal/recording | grep 'mutants of' # the count, which "ok" hides
 	$(MAKE) --no-print-directory race
 	$(MAKE) --no-print-directory sim
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 
 race: ## the race detector on engine, control and everything else with goroutines
-	$(GO) test -race -short ./internal/engine ./internal/control ./internal/accesslog ./internal/diagnose \
-		./internal/certificate ./internal/process ./internal/sim
+	$(TESTS) --packages "./internal/engine ./internal/control ./internal/accesslog ./internal/diagnose \
+		./internal/certificate ./internal/process ./internal/sim" -- -race -short
 
 sim: ## make sim SEEDS=n [FAULT=name] [SEED=s] [SCENARIO=file]: the engine in seeded worlds; exit 1 when a rule is broken
 	@mkdir -p bin
