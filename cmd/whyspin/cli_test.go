@@ -154,7 +154,9 @@ func TestCompatibleCheck(t *testing.T) {
 		{"-c -C " + filepath.Dir(valid) + " -f valid.cfg", 0, isValid, ""},
 		{"-c -C /nonexistent -f valid.cfg", 1, "", "no such file"},
 		{"-c -f " + valid + " -sf", 0, isValid, ""},
-		{"-c -f " + valid + " -sf 1", 1, "", "(replacing a running process) is not supported yet"},
+		{"-c -f " + valid + " -sf 1 22 -x /run/old.sock", 0, isValid, ""},
+		{"-c -f " + valid + " -sf x", 1, "", `-sf needs the numbers of processes, not "x"`},
+		{"-c -f " + valid + " -st 0", 1, "", `-st needs the numbers of processes, not "0"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/whyspin/whyspin/internal/config"
 )
@@ -23,8 +24,7 @@ type compatibleLine struct {
 // notYet are the flags of haproxy that are part of the contract and not built yet, and what they ask for.
 var notYet = map[string]string{
 	"-W": "master-worker mode", "-Ws": "master-worker mode", "-S": "the master's runtime API",
-	"-sf": "replacing a running process", "-st": "replacing a running process",
-	"-x": "taking over listeners from a running process", "-cc": "evaluating a condition",
+	"-cc": "evaluating a condition",
 }
 
 // tuning are the flags that choose among HAProxy's internals, or print about them; more may follow the
@@ -92,8 +92,18 @@ func parseCompatible(arguments []string) (*compatibleLine, error) {
 		case flag == "-L":
 			_, err = next(&i, flag)
 			l.without = append(l.without, flag)
-		case (flag == "-sf" || flag == "-st") && i+1 == len(arguments):
-			// Nobody to replace, as at the first start by a script that reads the pid file.
+		case flag == "-x":
+			l.options.TakeFrom, err = next(&i, flag)
+		case flag == "-sf" || flag == "-st":
+			// Nobody may follow, as at the first start by a script that reads the pid file.
+			l.farewell = syscall.SIGUSR1
+			if flag == "-st" {
+				l.farewell = syscall.SIGTERM
+			}
+			for i+1 < len(arguments) && !strings.HasPrefix(arguments[i+1], "-") && err == nil {
+				i++
+				err = l.replace(flag, arguments[i])
+			}
 		default:
 			err = l.word(flag)
 		}
@@ -102,6 +112,17 @@ func parseCompatible(arguments []string) (*compatibleLine, error) {
 		}
 	}
 	return l.complete()
+}
+
+// replace takes the number of a process that is to be replaced.
+func (l *compatibleLine) replace(flag, text string) error {
+	pid, err := strconv.Atoi(text)
+	if err != nil || pid <= 0 {
+		return fmt.Errorf("the flag %s needs the numbers of processes, not %q", flag, text)
+	}
+	l.replaced = append(l.replaced, pid)
+	l.options.Replaces = true
+	return nil
 }
 
 // number takes the value of a flag; 0 stands for the flag's absence.

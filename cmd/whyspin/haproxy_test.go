@@ -249,8 +249,13 @@ func TestDiagnoseWhatAReloadLeaves(t *testing.T) {
 		info, err := target.API{Address: n.socket}.Info(context.Background())
 		return err == nil && info.PID != n.pid
 	})
+	atMaster := filepath.Join(n.directory, "master.sock")
+	eventually(t, "the master, which begins anew, to reach the old process", func() bool {
+		info, err := target.API{Address: atMaster, Worker: n.pid}.Info(context.Background())
+		return err == nil && info.PID == n.pid
+	})
 	n.verdict(n.byPID(), exitOK, "HEALTHY", "; 3 streams\n")
-	n.verdict(append(n.byPID(), "--socket", filepath.Join(n.directory, "master.sock")), exitOK, "HEALTHY",
+	n.verdict(append(n.byPID(), "--socket", atMaster), exitOK, "HEALTHY",
 		"; 3 streams\n")
 	n.verdict([]string{"--pid", fmt.Sprint(master)}, exitOK, "HEALTHY",
 		"it is a master, and does not proxy: diagnose what it has started: ", fmt.Sprint(n.pid))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -37,6 +38,8 @@ type settings struct {
 	change        func(*config.Config) // what the command line overrides; nil for nothing
 	fatalWarnings bool                 // warnings about the configuration are errors
 	options       process.Options
+	replaced      []int          // the processes that this one replaces
+	farewell      syscall.Signal // what they are told
 }
 
 func runProxy(arguments []string) int {
@@ -95,7 +98,7 @@ func run(s settings) int {
 	}
 	defer p.end()
 	orderly := signals.Run(process.RunOptions{
-		Proxy: p.engine, HardStopAfter: c.Global.HardStopAfter, State: p.state, Stopping: startup.Stopping,
+		Proxy: p.engine, HardStopAfter: c.Global.HardStopAfter, State: p.state, Stopping: p.stopping,
 		Log: func(format string, args ...any) { p.note(accesslog.Notice, format, args...) },
 	})
 	if !orderly {
@@ -190,9 +193,12 @@ func (p *service) start() error {
 	if err := p.prepared.WritePIDFile(); err != nil {
 		return err
 	}
+	// From here on both processes listen; what the old one does not accept any more this one will.
+	told := process.Replace(p.replaced, p.farewell)
 	if err := p.prepared.DropPrivileges(); err != nil {
 		return err
 	}
+	p.prepared.Warnings = append(p.prepared.Warnings, told...)
 	p.warn()
 	if err := p.startEngine(); err != nil {
 		return err
@@ -310,9 +316,18 @@ func (p *service) startControl() error {
 		Engine: p.engine, Config: p.config, Version: version, ReleaseDate: released, Sockets: sockets,
 		MaxSockets: p.prepared.MaxSockets, Spin: p.supervisor, Probes: p.supervisor.Probes,
 		DroppedLogs: p.log.Dropped, Certificates: p.prepared.Certificates,
-		Alert: func(message string) { p.note(accesslog.Alert, "%s", message) },
+		HandOver: p.handOver(),
+		Alert:    func(message string) { p.note(accesslog.Alert, "%s", message) },
 	})
 	return err
+}
+
+// handOver is how the runtime API gives the listeners away, nil when no socket offers them.
+func (p *service) handOver() func(net.Conn) error {
+	if p.prepared.Handover == nil {
+		return nil
+	}
+	return p.prepared.Handover.Give
 }
 
 // startAdmin serves the HTTP endpoints, if they are asked for.
@@ -354,6 +369,19 @@ func (p *service) supervise() {
 		p.supervisor.Run(ctx)
 		close(p.supervised)
 	}()
+}
+
+// stopping is called when the process begins to stop. Whoever has taken over the listeners answers there from
+// now on.
+func (p *service) stopping() {
+	p.startup.Stopping()
+	if p.prepared.Handover == nil || !p.prepared.Handover.Close() {
+		return
+	}
+	p.control.StopListening()
+	if p.admin != nil {
+		p.admin.StopListening()
+	}
 }
 
 // end takes everything down that start brought up.

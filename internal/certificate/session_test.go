@@ -217,3 +217,30 @@ func TestSessionsWithServers(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsOfTicketsGoToTheNextProcess: its clients' sessions go on, and what it cannot read changes
+// nothing.
+func TestSecretsOfTicketsGoToTheNextProcess(t *testing.T) {
+	old, next := &Store{now: time.Now, secrets: newSecrets(0)}, &Store{now: time.Now, secrets: newSecrets(0)}
+	before, _ := old.secrets.current(time.Now())
+	own, _ := next.secrets.current(time.Now())
+	for _, text := range []string{"", "{", "{}", `{"Secrets":["AAAA"]}`, `{"Secrets":[]}`} {
+		if err := next.AdoptTickets([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+		if now, _ := next.secrets.current(time.Now()); now[0] != own[0] {
+			t.Fatalf("%q has changed the secrets", text)
+		}
+	}
+	if err := next.AdoptTickets(old.Tickets()); err != nil {
+		t.Fatal(err)
+	}
+	if now, version := next.secrets.current(time.Now()); now[0] != before[0] || version != 2 {
+		t.Errorf("the secrets of the old process are not taken, version %d", version)
+	}
+	// They are as old as they are.
+	later, _ := next.secrets.current(time.Now().Add(rotation))
+	if later[0] == before[0] || later[1] != before[0] {
+		t.Error("the secret is not replaced when its time is over")
+	}
+}

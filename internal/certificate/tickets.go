@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -24,6 +25,9 @@ func (secret) GoString() string { return "(secret)" }
 // rotation is how often made-up secrets are replaced, at least: what is encrypted with one that becomes known
 // is of sessions of no longer than two such periods.
 const rotation = time.Hour
+
+// keptSecrets is how many there are: no session lasts for more than a period, so one older one is enough.
+const keptSecrets = 2
 
 // secrets are made up and replaced in turn. The first one encrypts.
 type secrets struct {
@@ -44,8 +48,7 @@ func (s *secrets) current(now time.Time) ([]secret, uint64) {
 	if len(s.all) == 0 || now.Sub(s.made) >= s.period {
 		var fresh secret
 		rand.Read(fresh[:]) // never fails: crypto/rand
-		// One older one is enough: no session lasts for more than a period.
-		s.all = append([]secret{fresh}, s.all[:min(len(s.all), 1)]...)
+		s.all = append([]secret{fresh}, s.all[:min(len(s.all), keptSecrets-1)]...)
 		s.made = now
 		s.version++
 	}
@@ -99,4 +102,49 @@ func readTicketKeys(text []byte) ([]secret, error) {
 	}
 	last := all[len(all)-minTicketKeys:]
 	return []secret{last[1], last[0], last[2]}, nil
+}
+
+// handedTickets is the form in which secrets go to the process that replaces this one.
+type handedTickets struct {
+	Made    time.Time
+	Secrets [][]byte
+}
+
+// Tickets returns the secrets of the tickets that this process has made up, for the process that replaces it,
+// so that sessions go on there. They are to be handed to nobody else, and wiped.
+func (s *Store) Tickets() []byte {
+	all, _ := s.secrets.current(s.now())
+	s.secrets.mu.Lock()
+	h := handedTickets{Made: s.secrets.made}
+	s.secrets.mu.Unlock()
+	for i := range all {
+		h.Secrets = append(h.Secrets, all[i][:])
+	}
+	text, err := json.Marshal(h)
+	if err != nil {
+		panic("BUG: secrets cannot be encoded")
+	}
+	return text
+}
+
+// AdoptTickets takes what Tickets of another process has returned. It must be called before the first
+// handshake. The error has nothing of the secrets.
+func (s *Store) AdoptTickets(text []byte) error {
+	var h handedTickets
+	if err := json.Unmarshal(text, &h); err != nil || len(h.Secrets) == 0 {
+		return errors.New("the secrets of tickets cannot be read")
+	}
+	var all []secret
+	for _, raw := range h.Secrets[:min(len(h.Secrets), keptSecrets)] {
+		if len(raw) != len(secret{}) {
+			return errors.New("the secrets of tickets are of another length")
+		}
+		all = append(all, secret(raw))
+		clear(raw)
+	}
+	s.secrets.mu.Lock()
+	defer s.secrets.mu.Unlock()
+	s.secrets.all, s.secrets.made = all, h.Made
+	s.secrets.version++
+	return nil
 }

@@ -218,7 +218,9 @@ type StatsSocket struct {
 	Position
 	Address Address
 	Level   Level
-	Unix    UnixAttributes
+	// ExposeListeners lets a process of root or of the same user have the listeners, to replace this one.
+	ExposeListeners bool
+	Unix            UnixAttributes
 }
 
 // UnixAttributes are the owner and mode of a unix socket file.

@@ -2,6 +2,10 @@ package config
 
 import "strings"
 
+// HandOverCommand is the order of the runtime API by which a new process asks the one that it replaces for
+// its listeners.
+const HandOverCommand = "_handover"
+
 // levels are the words after "level".
 var levels = map[string]Level{"user": LevelUser, "operator": LevelOperator, "admin": LevelAdmin}
 
@@ -61,7 +65,7 @@ func (p *parser) readStatsSocket(s *statement) {
 		}
 	}
 	options := &parameters{statement: s, label: label, at: 3}
-	set, level := newSocket(), LevelOperator
+	set, level, expose := newSocket(), LevelOperator, false
 	for name, ok := options.next(); ok; name, ok = options.next() {
 		switch {
 		case socketOptions[name]:
@@ -72,7 +76,7 @@ func (p *parser) readStatsSocket(s *statement) {
 			if what, ok := options.value(name); ok && what != "listeners" {
 				s.errorf(`%q: "expose-fd" knows only "listeners"`, label)
 			} else if ok {
-				s.warnf(`%q: "expose-fd listeners" is ignored: sockets are not handed over yet`, label)
+				expose = true
 			}
 		default:
 			options.other(name, unsupportedStats, append(sortedKeys(socketOptions), "level", "expose-fd"))
@@ -82,7 +86,8 @@ func (p *parser) readStatsSocket(s *statement) {
 	options.checkSocket(set, addresses)
 	for _, a := range addresses {
 		p.config.Global.StatsSockets = append(p.config.Global.StatsSockets,
-			StatsSocket{Position: s.Position, Address: a, Level: level, Unix: set.unix})
+			StatsSocket{Position: s.Position, Address: a, Level: level, ExposeListeners: expose,
+				Unix: set.unix})
 	}
 }
 

@@ -100,6 +100,9 @@ func (a *Admin) Start() {
 	}()
 }
 
+// StopListening closes the socket. What is being served goes on.
+func (a *Admin) StopListening() { _ = a.listener.Close() }
+
 // Close breaks off what is being served.
 func (a *Admin) Close() {
 	_ = a.server.Close()

@@ -88,11 +88,27 @@ func (c *session) execute(words []string) {
 		k.run(c, words[len(k.words):])
 		return
 	}
+	if len(words) == 1 && words[0] == config.HandOverCommand && c.handOver() {
+		return
+	}
 	if len(words) == 0 {
 		c.list("Unknown command. Please enter one of the following commands only:", nil)
 		return
 	}
 	c.list("Unknown command, but maybe one of the following ones is a better match:", words)
+}
+
+// handOver gives the listeners to the client, a process that is about to replace this one, if its socket
+// offers them. The connection ends with that. It is no command for people, so no list has it.
+func (c *session) handOver() bool {
+	if !c.socket.config.ExposeListeners || c.server.options.HandOver == nil {
+		return false
+	}
+	if err := c.server.options.HandOver(c.conn); err != nil {
+		c.message(severityError, "The listeners are not handed over: %v\n", err)
+	}
+	c.quit = true
+	return true
 }
 
 // list shows the commands that the words may mean, all when there are none, under a title.

@@ -38,6 +38,9 @@ type Options struct {
 	DroppedLogs func() uint64
 	// Certificates are those of TLS; nil when nothing speaks it.
 	Certificates *certificate.Store
+	// HandOver gives the process at the other end of a connection the listeners, to replace this one; nil
+	// when they are not offered.
+	HandOver func(net.Conn) error
 	// Alert takes a message for the operator; it must not block. nil drops them.
 	Alert func(message string)
 }
@@ -152,10 +155,15 @@ func (s *Server) Close() {
 		c.conn.Close()
 	}
 	s.mu.Unlock()
+	s.StopListening()
+	s.running.Wait()
+}
+
+// StopListening closes the sockets. The connections stay.
+func (s *Server) StopListening() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	s.running.Wait()
 }
 
 // accept takes connections until the listener is closed.

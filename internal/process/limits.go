@@ -3,6 +3,7 @@ package process
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -53,7 +54,21 @@ func reserve(c *config.Config, workers int) int {
 		n += 1 + AdminConns
 	}
 	// "stats maxconn" is the limit of each socket.
-	return n + len(logs) + len(c.Global.StatsSockets)*(1+stats)
+	n += len(logs) + len(c.Global.StatsSockets)*(1+stats)
+	exposes := func(s config.StatsSocket) bool { return s.ExposeListeners }
+	if slices.ContainsFunc(c.Global.StatsSockets, exposes) {
+		n += listeners(c) // copies, for the process that will replace this one
+	}
+	return n
+}
+
+// listeners is how many listening sockets a configuration has.
+func listeners(c *config.Config) int {
+	n := len(c.Global.StatsSockets) + 1
+	for _, p := range c.Proxies {
+		n += len(p.Binds)
+	}
+	return n
 }
 
 // descriptorLimit is the kernel's limit of descriptors: its value now, and the attempt to raise it.

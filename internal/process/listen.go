@@ -100,18 +100,24 @@ func (p *Prepared) open(
 	if err != nil {
 		return -1, err
 	}
-	o.Mode = u.Mode
+	o.Mode, o.Replace = u.Mode, p.options.Replaces
 	if o.UID, o.GID, err = ownerOf(u); err != nil {
 		return -1, err
 	}
-	fd, err := sys.Listen(at, o)
+	fd, taken, err := p.inherited.take(at, o)
+	if !taken {
+		fd, err = sys.Listen(at, o)
+	}
 	if err != nil {
 		return -1, withRemedy(at, err)
 	}
 	if a.Kind == config.AddressUnix && !a.Abstract {
-		p.created = append(p.created, a.Path)
+		p.created = append(p.created, socketFileAt(a.Path))
 	}
-	return fd, nil
+	if p.Handover != nil {
+		err = p.Handover.add(at, fd)
+	}
+	return fd, err
 }
 
 // withRemedy adds to an error of listening what to do about it.
@@ -143,10 +149,26 @@ func ownerOf(u *config.UnixAttributes) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// removeSocket removes the file of a unix socket, if it is one.
-func removeSocket(file string) {
-	if info, err := os.Lstat(file); err == nil && info.Mode()&os.ModeSocket != 0 {
+// socketFile is the file of a unix socket of this process.
+type socketFile struct {
+	path string
+	info os.FileInfo // nil when somebody has taken it away already
+}
+
+func socketFileAt(path string) socketFile {
+	info, err := os.Lstat(path)
+	if err != nil {
+		info = nil
+	}
+	return socketFile{path, info}
+}
+
+// remove removes the file, unless it is another one by now: that of the process that has replaced this one.
+// It may have got the same number, if the socket of the file that it replaced was closed.
+func (f socketFile) remove() {
+	info, err := os.Lstat(f.path)
+	if err == nil && f.info != nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) {
 		// What cannot be removed is replaced by the next start.
-		_ = os.Remove(file)
+		_ = os.Remove(f.path)
 	}
 }

@@ -47,12 +47,16 @@ type Prepared struct {
 	Warnings []string
 	// Certificates are those of the lines that speak TLS.
 	Certificates *certificate.Store
+	// Handover is what the next process may have, nil unless a socket of the runtime API offers it.
+	Handover *Handover
 
 	config   *config.Config
 	options  Options
 	servers  map[*config.Server]sys.Address
 	identity identity
-	created  []string // unix socket files
+	created  []socketFile
+	// inherited is what the process that is replaced has given, nil when none was asked.
+	inherited *inheritance
 }
 
 // StatsSocket is an open socket of a "stats socket" line.
@@ -66,6 +70,12 @@ type Options struct {
 	// IgnoreUnresolved disables, with a warning, a server whose name cannot be resolved, as "haproxy -dr"
 	// does. Without it such a server is an error.
 	IgnoreUnresolved bool
+	// TakeFrom is a socket of the runtime API of the process that is replaced, which is asked for its
+	// listeners ("haproxy -x"); empty for none.
+	TakeFrom string
+	// Replaces is true when another process is replaced ("haproxy -sf", "-st"): its ports are shared until it
+	// lets go of them, and the files of its unix sockets are replaced.
+	Replaces bool
 }
 
 // Prepare opens the listeners, resolves the names of servers and users, and fits the limit of connections
@@ -85,7 +95,12 @@ func prepare(c *config.Config, o Options, l lookup) (*Prepared, error) {
 	note(p.loadCertificates())
 	note(p.findIdentity())
 	note(p.limitConns())
-	note(p.listen(l))
+	if err := p.takeOver(); err != nil {
+		note(err) // that the ports are in use follows from it
+	} else {
+		note(p.listen(l))
+	}
+	p.inherited.close()
 	note(p.resolveServers(l))
 	if err := errors.Join(wrong...); err != nil {
 		p.Close()
@@ -115,7 +130,10 @@ func (p *Prepared) Close() {
 		p.Admin.Close()
 	}
 	for _, file := range p.created {
-		removeSocket(file)
+		file.remove()
+	}
+	if p.Handover != nil {
+		p.Handover.Close()
 	}
 	p.Listeners, p.StatsSockets, p.Admin, p.created = nil, nil, nil, nil
 }

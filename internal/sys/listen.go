@@ -15,6 +15,9 @@ type ListenOptions struct {
 	// V6Only and V4V6 set or clear IPV6_V6ONLY; both false leaves the system's default.
 	V6Only, V4V6 bool
 	KeepAlive    bool
+	// Replace lets the socket take the place of one on which another process listens: it shares the port if
+	// the other does (SO_REUSEPORT), and the file of a unix socket becomes its own.
+	Replace bool
 	// Mode, UID and GID are the permission bits and owner of a unix socket file; 0, -1 and -1 leave them.
 	Mode     uint32
 	UID, GID int
@@ -22,7 +25,8 @@ type ListenOptions struct {
 
 // Listen opens a listening socket that does not block. What accepted sockets inherit is set on it:
 // TCP_NODELAY, and SO_KEEPALIVE if asked for. A unix socket file that nobody listens on any more is
-// replaced; one that is in use is an error, and so is any other kind of file in its place.
+// replaced; one that is in use is an error, and so is any other kind of file in its place. A port can be
+// shared by a later process that wants to replace this one, and by no other of its kind.
 func Listen(at Address, o ListenOptions) (fd int, err error) {
 	var s socketAddress
 	family, err := at.encode(&s)
@@ -48,6 +52,7 @@ func Listen(at Address, o ListenOptions) (fd int, err error) {
 		wanted        bool
 	}{
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, true},
+		{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, o.Replace},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, true},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, o.KeepAlive},
 		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, o.V6Only && family == unix.AF_INET6},
@@ -68,6 +73,9 @@ func Listen(at Address, o ListenOptions) (fd int, err error) {
 	if err := unix.Listen(fd, o.Backlog); err != nil {
 		return -1, fmt.Errorf("listening on %s: %w", at, err)
 	}
+	// Who binds without the option does not get the port, so that a second start by mistake is noticed; who
+	// wants to replace this process has it.
+	setOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	return fd, nil
 }
 
@@ -90,7 +98,7 @@ func listenUnix(fd int, at Address, s *socketAddress, o ListenOptions) error {
 		}
 		return listenOn(fd, at, o)
 	}
-	if err := replaceable(at); err != nil {
+	if err := replaceable(at, o.Replace); err != nil {
 		return err
 	}
 	temporary := Address{Path: fmt.Sprintf("%s.%d.tmp", at.Path, os.Getpid())}
@@ -140,8 +148,9 @@ func listenOn(fd int, at Address, o ListenOptions) error {
 }
 
 // replaceable reports as an error why a unix socket cannot take the place of what is there: something that
-// is not a socket, or a socket on which another process still listens.
-func replaceable(at Address) error {
+// is not a socket, or, unless that is what is to be replaced, a socket on which another process still
+// listens.
+func replaceable(at Address, inUse bool) error {
 	var st unix.Stat_t
 	err := unix.Lstat(at.Path, &st)
 	switch {
@@ -151,6 +160,8 @@ func replaceable(at Address) error {
 		return fmt.Errorf("listening on %s: %w", at, err)
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		return fmt.Errorf("listening on %s: the file exists and is not a socket", at)
+	case inUse:
+		return nil
 	}
 	fd, errno := Linux{}.Connect(at, false)
 	if errno == 0 || errno == EINPROGRESS || errno == EAGAIN {
@@ -182,4 +193,18 @@ func InheritedListener(fd int) error {
 	unix.CloseOnExec(fd)
 	setOption(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	return nil
+}
+
+// Relisten makes a listening socket that another process has opened as the options say, as far as that can be
+// changed later: the length of its queue, and what accepted sockets inherit.
+func Relisten(fd int, o ListenOptions) error {
+	if err := InheritedListener(fd); err != nil {
+		return err
+	}
+	keepAlive := int32(0)
+	if o.KeepAlive {
+		keepAlive = 1
+	}
+	setOption(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, keepAlive)
+	return unix.Listen(fd, o.Backlog)
 }
