@@ -22,7 +22,7 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 	case err != nil:
 		w.fail(s, err)
 	case s.failure == nil && !done:
-		end.ready &^= readable
+		s.wait(end)
 		return true
 	}
 	s.shaking = false

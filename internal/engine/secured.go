@@ -31,7 +31,21 @@ type secured struct {
 	// be written any more.
 	shut, dead bool
 	failure    error // what ended it, nil while nothing did
+	// taken is the bytes read from the connection. wakeup is the number of the latest wakeup in which it was
+	// to be read, enough the effort with which its share of that is used up.
+	taken, wakeup, enough uint64
 }
+
+// effortPerWakeup is how much is read for TLS from one end in one wakeup, in bytes. A record counts for
+// recordEffort more than it has: with records of one byte, or that change the keys, a peer could have turns
+// of any length otherwise.
+const (
+	effortPerWakeup = bytesPerWakeup
+	recordEffort    = 1 << 10
+)
+
+// effort is what it took to read what was read.
+func (s *secured) effort() uint64 { return s.taken + recordEffort*s.conn.Records() }
 
 // secure begins TLS on one end.
 func (w *worker) secure(c *conn, side stream.Side, config *tls.Config) {
@@ -46,12 +60,16 @@ func (w *worker) secure(c *conn, side stream.Side, config *tls.Config) {
 	c.stream.BeginHandshake(side, w.now)
 }
 
-// Read reads from the connection, for the TLS layer.
+// Read reads from the connection, for the TLS layer. When that has had its share of the wakeup, there is
+// nothing more to read, and arrived stays true.
 func (s *secured) Read(p []byte) (int, error) {
-	if !s.arrived {
+	w, end := s.owner.worker, &s.owner.ends[s.side]
+	if s.wakeup != w.stats.wakeups {
+		s.wakeup, s.enough = w.stats.wakeups, s.effort()+effortPerWakeup
+	}
+	if !s.arrived || s.effort() >= s.enough {
 		return 0, tlsconn.ErrWouldBlock
 	}
-	w, end := s.owner.worker, &s.owner.ends[s.side]
 	n, errno := w.kernel.Read(int(end.fd), p)
 	end.reads++
 	countIO(&w.stats.read, n, errno)
@@ -68,10 +86,18 @@ func (s *secured) Read(p []byte) (int, error) {
 		s.arrived = false
 		return 0, io.EOF
 	}
+	s.taken += uint64(n)
 	if n < len(p) && !end.unix && end.ready&(drain|finished) == 0 {
 		s.arrived = false
 	}
 	return n, nil
+}
+
+// wait notes that reading brings nothing now: unless the share of the wakeup is used up, not before an event.
+func (s *secured) wait(end *endpoint) {
+	if !s.arrived {
+		end.ready &^= readable
+	}
 }
 
 // Send takes what the TLS layer has sealed. It is written, or kept, by sendSealed.
@@ -83,7 +109,7 @@ func (s *secured) Send(p []byte) {
 // sendSealed writes what was sealed as far as the connection takes it, and keeps the rest. Whatever may
 // have sealed something is followed by it. n is how many bytes were written.
 func (w *worker) sendSealed(s *secured) (n int, errno sys.Errno) {
-	defer func() { w.sealing = w.sealing[:0] }()
+	defer w.clearSealing()
 	if s.dead || s.sealed == nil && len(w.sealing) == 0 {
 		return 0, 0
 	}
@@ -122,6 +148,16 @@ func (w *worker) sendSealed(s *secured) (n int, errno sys.Errno) {
 		return 0, sys.ENOBUFS
 	}
 	return n, 0
+}
+
+// maxSealing is how much the worker keeps of the memory in which records are sealed.
+const maxSealing = 128 << 10
+
+// clearSealing makes room for what is sealed next.
+func (w *worker) clearSealing() {
+	if w.sealing = w.sealing[:0]; cap(w.sealing) > maxSealing {
+		w.sealing = nil
+	}
 }
 
 // keep puts bytes behind those that the connection has not taken. It reports false when there is no room,
@@ -260,7 +296,7 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 	switch {
 	case err == nil:
 	case err == tlsconn.ErrWouldBlock:
-		end.ready &^= readable
+		s.wait(end)
 	case err == io.EOF:
 		end.ready &^= readable
 		end.ready |= ended
@@ -275,9 +311,6 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 	}
 	return transfer{n: total, over: over}, true
 }
-
-// maxSealing is how much the worker keeps of the memory in which records are sealed.
-const maxSealing = 128 << 10
 
 // writeSecured writes to a side what is buffered for it, and tells the stream. It is write for TLS.
 func (w *worker) writeSecured(c *conn, to stream.Side) transfer {
@@ -299,9 +332,6 @@ func (w *worker) writeSecured(c *conn, to stream.Side) transfer {
 	before := s.plain
 	if !w.flush(s) {
 		return transfer{over: true}
-	}
-	if cap(w.sealing) > maxSealing {
-		w.sealing = nil
 	}
 	return transfer{n: before - s.plain}
 }

@@ -182,6 +182,9 @@ func (c *Conn) Unannounced() bool { return c.unannounced }
 // InRecord reports whether a part of a record has arrived and the rest has not.
 func (c *Conn) InRecord() bool { return c.wire.records.inside() }
 
+// Records returns how many whole records have arrived.
+func (c *Conn) Records() uint64 { return c.wire.records.whole }
+
 // Failed returns what ended the connection, io.EOF included; nil while nothing has.
 func (c *Conn) Failed() error { return c.failed }
 

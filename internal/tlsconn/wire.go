@@ -86,6 +86,7 @@ type records struct {
 	header [recordHeader]byte
 	have   int // bytes of the header
 	left   int // bytes of the body that have not come
+	whole  uint64
 }
 
 // pass takes in the bytes that have come.
@@ -105,6 +106,7 @@ func (r *records) pass(p []byte) {
 		p = p[n:]
 		if r.left == 0 {
 			r.have = 0
+			r.whole++
 		}
 	}
 }
