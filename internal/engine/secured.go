@@ -28,7 +28,7 @@ type secured struct {
 	// plain is how many of the stream's bytes were sealed and are not known to be written.
 	plain int
 	// shut is true exactly when the write direction is to be shut when sealed is empty, dead when nothing can
-	// be written any more.
+	// be written any more, because it was shut or is broken.
 	shut, dead bool
 	failure    error // what ended it, nil while nothing did
 	// taken is the bytes read from the connection. wakeup is the number of the latest wakeup in which it was
@@ -100,8 +100,12 @@ func (s *secured) wait(end *endpoint) {
 	}
 }
 
-// Send takes what the TLS layer has sealed. It is written, or kept, by sendSealed.
+// Send takes what the TLS layer has sealed. It is written, or kept, by sendSealed. Nothing follows the word
+// that nothing will.
 func (s *secured) Send(p []byte) {
+	if s.shut || s.dead {
+		return
+	}
 	w := s.owner.worker
 	w.sealing = append(w.sealing, p...)
 }
@@ -237,7 +241,7 @@ func (w *worker) flush(s *secured) bool {
 		}
 	}
 	if s.shut && s.sealed == nil {
-		s.shut = false
+		w.die(s)
 		w.kernel.ShutdownWrite(int(c.ends[s.side].fd))
 	}
 	return true

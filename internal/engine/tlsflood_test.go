@@ -164,3 +164,41 @@ func TestTLSFloodOfRecords(t *testing.T) {
 		})
 	}
 }
+
+// TestTLSKeysAreChangedAfterTheEnd: whoever has been told the end of what is sent is sent no answer any more,
+// and the connection goes on until its own end.
+func TestTLSKeysAreChangedAfterTheEnd(t *testing.T) {
+	server, client := testTLS(tls.VersionTLS13)
+	const text = "after the end"
+	got := make(chan string, 2)
+	p := start(t, settings{tls: server}, serve(t, func(c *net.TCPConn) {
+		_ = c.CloseWrite()
+		first := make([]byte, len(text))
+		_, _ = io.ReadFull(c, first)
+		got <- string(first)
+		rest, _ := io.ReadAll(c)
+		got <- string(rest)
+	}))
+	raw, f := p.dialForged(client)
+	send := func() {
+		if _, err := f.out.WriteTo(raw); err != nil {
+			t.Fatal(err)
+		}
+		if s := <-got; s != text {
+			t.Errorf("the server got %q", s)
+		}
+	}
+	if rest, err := io.ReadAll(raw); err != nil || len(rest) == 0 {
+		t.Fatalf("the client reads %d bytes, %v", len(rest), err)
+	}
+	f.updateKeys()
+	f.seal(recordData, []byte(text)...)
+	send()
+	f.seal(recordData, []byte(text)...)
+	const alert, warning, closeNotify = 21, 1, 0
+	f.seal(alert, warning, closeNotify)
+	send()
+	if r := p.ended(1)[0]; r.Ending.String() != "--" {
+		t.Errorf("it ended with %s", r.Ending)
+	}
+}
