@@ -23,7 +23,12 @@ func (s *Store) newServer(t *config.ServerTLS, cas *authorities, crl *revocation
 		NextProtos: t.ALPN, ServerName: t.SNI.Name, Time: s.now, InsecureSkipVerify: true,
 	}
 	if t.Verify == config.VerifyRequired {
-		c.VerifyConnection = (&verification{roots: cas.pool, crl: crl, host: t.VerifyHost, now: s.now}).verify
+		// No server can be asked for an address, so cs.ServerName is empty then; but it must have it.
+		check := &verification{roots: cas.pool, crl: crl, host: t.SNI.Name, now: s.now}
+		if check.host == "" {
+			check.host = t.VerifyHost
+		}
+		c.VerifyConnection = check.verify
 	}
 	if !t.NoTickets && !t.NoReuse {
 		c.ClientSessionCache = &serverSessions{

@@ -129,7 +129,8 @@ func (r *revocations) checkAny(chains [][]*x509.Certificate, now time.Time) erro
 type verification struct {
 	roots *x509.CertPool
 	crl   *revocations // nil for none
-	// host is the name that it must be for; empty for the one that the server was asked for, if any.
+	// host is the name or address that it must be for unless the server was asked for another name; empty
+	// when that does not matter.
 	host string
 	now  func() time.Time
 }
@@ -142,7 +143,7 @@ func (v *verification) verify(cs tls.ConnectionState) error {
 	}
 	leaf, now := cs.PeerCertificates[0], v.now()
 	host := v.host
-	if host == "" {
+	if cs.ServerName != "" {
 		host = cs.ServerName
 	}
 	if host != "" {

@@ -110,8 +110,8 @@ type ServerTLS struct {
 	Certificate string
 	// SNI is the name that the server is asked for.
 	SNI SNI
-	// VerifyHost is the name that the server's certificate must be for; empty: that of SNI, and without one
-	// the name is not looked at.
+	// VerifyHost is the name that the server's certificate must be for when there is no SNI, whose name it
+	// must be for otherwise; empty: the name is not looked at.
 	VerifyHost string
 	// NoReuse makes every connection negotiate anew.
 	NoReuse bool
