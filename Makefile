@@ -12,7 +12,7 @@ FOR      ?= 10m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
 TEST_PACKAGES     = binutils curl gcc haproxy hatop iperf3 libc6-dev libio-socket-inet6-perl libnginx-mod-stream nginx-light \
                     nodejs openssl postgresql python3 redis-server redis-tools socat strace swaks wrk
-BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light strace wrk
+BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light openssl strace wrk
 COST_PACKAGES     = bpftrace linux-perf strace
 KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19

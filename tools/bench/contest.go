@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math"
+	"net"
 	"slices"
 	"time"
 )
@@ -26,6 +28,16 @@ type contestant struct {
 	proxy   *process
 	address string // where clients connect
 	control string // its runtime API, empty when it has none
+	// tls is how clients speak TLS to it, nil when they do not.
+	tls *tls.Config
+}
+
+// open opens a connection as a client.
+func (c *contestant) open() (net.Conn, error) {
+	if c.tls == nil {
+		return dial(c.address)
+	}
+	return dialTLS(c.address, c.tls)
 }
 
 const whyspinName = "whyspin"

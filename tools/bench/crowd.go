@@ -91,7 +91,7 @@ type crowd struct {
 const dialers = 8
 
 // gather opens n connections to an echo server through a proxy.
-func gather(ctx context.Context, address string, n int) (*crowd, error) {
+func gather(ctx context.Context, open func() (net.Conn, error), n int) (*crowd, error) {
 	c := &crowd{members: make([]net.Conn, n)}
 	var next atomic.Int64
 	var working sync.WaitGroup
@@ -103,7 +103,7 @@ func gather(ctx context.Context, address string, n int) (*crowd, error) {
 				if i >= n {
 					return
 				}
-				if c.members[i], failures[d] = greet(address, i); failures[d] != nil {
+				if c.members[i], failures[d] = greet(open, i); failures[d] != nil {
 					return
 				}
 			}
@@ -118,8 +118,8 @@ func gather(ctx context.Context, address string, n int) (*crowd, error) {
 }
 
 // greet opens a connection and sees that it leads to the server and back.
-func greet(address string, number int) (net.Conn, error) {
-	c, err := dial(address)
+func greet(open func() (net.Conn, error), number int) (net.Conn, error) {
+	c, err := open()
 	if err != nil {
 		return nil, err
 	}

@@ -28,14 +28,15 @@ defaults
     timeout server 1m
 %s
 listen bench
-    bind 127.0.0.1:%d
+    bind 127.0.0.1:%d%s
     server s1 %s
 `
 
 // proxyOptions are lines that one of the proxies gets in addition.
 type proxyOptions struct {
 	global, defaults []string
-	threads          int // 0 for one
+	threads          int    // 0 for one
+	bind             string // what else the bind line says
 }
 
 func indented(lines []string) string {
@@ -70,7 +71,7 @@ func (b *bench) startProxy(name, server string, o proxyOptions,
 	stem := filepath.Join(b.directory, fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), port))
 	c := &contestant{name: name, address: fmt.Sprintf("127.0.0.1:%d", port), control: stem + ".sock"}
 	text := fmt.Sprintf(proxyConfig, max(1, o.threads), c.control, indented(o.global), indented(o.defaults),
-		port, server)
+		port, o.bind, server)
 	if err := os.WriteFile(stem+".cfg", []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration of %s: %w", name, err)
 	}
@@ -94,7 +95,7 @@ error_log stderr error;
 events { worker_connections 16384; }
 stream {
     server {
-        listen 127.0.0.1:%[3]d backlog=4096;
+        listen 127.0.0.1:%[3]d backlog=4096%[5]s;
         proxy_connect_timeout 5s;
         proxy_timeout 1m;
         proxy_pass %[4]s;
@@ -103,7 +104,10 @@ stream {
 `
 
 // startNginx starts nginx as a TCP proxy in front of a server.
-func (b *bench) startNginx(server string) (*contestant, error) {
+func (b *bench) startNginx(server string) (*contestant, error) { return b.startNginxWith(server, "") }
+
+// startNginxWith does so with more to say after the address that it listens at.
+func (b *bench) startNginxWith(server, listen string) (*contestant, error) {
 	module, err := nginxStream()
 	if err != nil {
 		return nil, err
@@ -114,7 +118,7 @@ func (b *bench) startNginx(server string) (*contestant, error) {
 	}
 	stem := filepath.Join(b.directory, fmt.Sprintf("nginx-%d", port))
 	c := &contestant{name: "nginx", address: fmt.Sprintf("127.0.0.1:%d", port)}
-	c.proxy, err = b.runNginx("nginx", stem, fmt.Sprintf(nginxProxy, module, stem, port, server))
+	c.proxy, err = b.runNginx("nginx", stem, fmt.Sprintf(nginxProxy, module, stem, port, server, listen))
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +216,10 @@ func (c *contestant) state(ctx context.Context) (*evidence.Snapshot, error) {
 
 // dialPatience is how long a connection through a proxy may take.
 const dialPatience = 5 * time.Second
+
+func dialer(address string) func() (net.Conn, error) {
+	return func() (net.Conn, error) { return dial(address) }
+}
 
 func dial(address string) (net.Conn, error) {
 	c, err := net.DialTimeout("tcp", address, dialPatience)

@@ -126,12 +126,12 @@ func rounded(x float64) float64 {
 
 // printTable writes the table for people.
 func printTable(w io.Writer, results []*result) {
-	const format = "%-15s %-18s %9s  %-19s %9s %7s %7s %7s %7s %6s  %s\n"
+	const format = "%-19s %-17s %9s  %-19s %9s %7s %7s %7s %7s %6s  %s\n"
 	fmt.Fprintf(w, "\n"+format, "case", "unit", "whyspin", "peer", "value", "ratio", "min", "max", "target",
 		"thrput", "met")
 	for _, r := range results {
 		if r.NotMeasured != "" {
-			fmt.Fprintf(w, "%-15s not measured: %s\n", r.Case, r.NotMeasured)
+			fmt.Fprintf(w, "%-19s not measured: %s\n", r.Case, r.NotMeasured)
 			continue
 		}
 		name, unit, value := r.Case, r.Unit, fmt.Sprintf("%.4g", *r.Whyspin)
@@ -143,7 +143,7 @@ func printTable(w io.Writer, results []*result) {
 			name, unit, value = "", "", ""
 		}
 		if r.Rounds < leastRounds {
-			fmt.Fprintf(w, "%-15s only %d rounds: nothing can be concluded from them\n", "", r.Rounds)
+			fmt.Fprintf(w, "%-19s only %d rounds: nothing can be concluded from them\n", "", r.Rounds)
 		}
 	}
 }

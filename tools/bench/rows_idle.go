@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -44,15 +45,26 @@ func (b *bench) tcpIdle() (*result, error) {
 		return nil, err
 	}
 	defer server.close()
-	starts := []func(string) (*contestant, error){b.plainWhyspin, b.plainHAProxy, b.startNginx}
+	samples, err := b.idleRounds(server.address, b.plainWhyspin, b.plainHAProxy, b.startNginx)
+	if err != nil {
+		return unlessMissing(unit, err)
+	}
+	r := compare(unit, samples, map[string]goal{"haproxy": {ratio: 0.5}}, sample.bytes)
+	r.note("nginx takes its connections' memory when it starts, so most of it is not in this figure")
+	b.judgeIdleCPU(r, samples)
+	return r, nil
+}
+
+// idleRounds measures the idle connections of each proxy in turn.
+func (b *bench) idleRounds(server string, starts ...func(string) (*contestant, error)) (map[string][]sample,
+	error) {
 	samples := map[string][]sample{}
-	rounds := b.roundsOr(defaultRounds)
-	for range rounds {
+	for range b.roundsOr(defaultRounds) {
 		for _, start := range starts {
 			// A fresh process each time: memory that was once used is not always given back.
-			c, err := start(server.address)
+			c, err := start(server)
 			if err != nil {
-				return unlessMissing(unit, err)
+				return nil, err
 			}
 			s, err := b.idle(c)
 			if err != nil {
@@ -62,15 +74,17 @@ func (b *bench) tcpIdle() (*result, error) {
 			c.proxy.stop(syscall.SIGKILL)
 		}
 	}
-	r := compare(unit, samples, map[string]goal{"haproxy": {ratio: 0.5}}, sample.bytes)
-	r.note("nginx takes its connections' memory when it starts, so most of it is not in this figure")
+	return samples, nil
+}
+
+// judgeIdleCPU adds what the idle connections cost, and the limit for it.
+func (b *bench) judgeIdleCPU(r *result, samples map[string][]sample) {
 	share := func(s sample) float64 { return s.cpu.Seconds() / b.scaled(idleFor).Seconds() }
-	for _, c := range [...]string{whyspinName, "haproxy", "nginx"} {
+	for _, c := range slices.Sorted(mapsKeys(samples)) {
 		r.note("%-10s uses %.3f %% of a CPU with all of them idle", c, 100*median(apply(samples[c], share)))
 	}
 	r.limit("idle CPU", 100*idleShare, apply(samples[whyspinName],
 		func(s sample) float64 { return 100 * share(s) }))
-	return r, nil
 }
 
 // atRest returns a proxy's memory when it does not give any back any more: what starting took goes bit by
@@ -90,7 +104,7 @@ func (b *bench) atRest(c *contestant) (memory int64, err error) {
 // idle measures what a crowd of idle connections holds of the proxy's memory, and what it costs.
 func (b *bench) idle(c *contestant) (sample, error) {
 	// The first connection brings in code and tables that are no connection's own.
-	first, err := gather(b.ctx, c.address, 1)
+	first, err := gather(b.ctx, c.open, 1)
 	if err != nil {
 		return sample{}, err
 	}
@@ -100,7 +114,7 @@ func (b *bench) idle(c *contestant) (sample, error) {
 		return sample{}, err
 	}
 	s := sample{units: float64(b.crowdSize())}
-	all, err := gather(b.ctx, c.address, b.crowdSize())
+	all, err := gather(b.ctx, c.open, b.crowdSize())
 	if err != nil {
 		return s, err
 	}

@@ -33,7 +33,7 @@ func (b *bench) apiUnderSpin() (*result, error) {
 		return nil, err
 	}
 	defer s.close()
-	idle, err := gather(b.ctx, s.address, b.crowdSize())
+	idle, err := gather(b.ctx, dialer(s.address), b.crowdSize())
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (b *bench) timeToVerdict() (*result, error) {
 		return nil, err
 	}
 	defer s.close()
-	idle, err := gather(b.ctx, s.address, b.crowdSize())
+	idle, err := gather(b.ctx, dialer(s.address), b.crowdSize())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 type load struct {
 	connections int
 	path        string
+	secure      bool // over TLS
 	over        time.Duration
 }
 
@@ -34,8 +35,12 @@ func (b *bench) wrk(address string, l load) (sample, error) {
 	over := max(l.over, leastWrk).Round(time.Second)
 	ctx, cancel := context.WithTimeout(b.ctx, over+wrkSlack)
 	defer cancel()
+	scheme := "http://"
+	if l.secure {
+		scheme = "https://"
+	}
 	c := exec.CommandContext(ctx, program, "-t1", fmt.Sprintf("-c%d", l.connections),
-		fmt.Sprintf("-d%d", int(over.Seconds())), "--latency", "http://"+address+l.path)
+		fmt.Sprintf("-d%d", int(over.Seconds())), "--latency", scheme+address+l.path)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := c.CombinedOutput()
 	if err != nil {
