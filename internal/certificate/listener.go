@@ -15,11 +15,13 @@ import (
 
 // listener is how the listeners of one bind line speak TLS.
 type listener struct {
-	store   *Store
-	bind    *config.BindTLS
-	config  *tls.Config
-	entries []*entry
-	index   atomic.Pointer[index]
+	store  *Store
+	bind   *config.BindTLS
+	config *tls.Config
+	// refusing is for clients for whose name there is no certificate: they have no sessions either.
+	refusing *tls.Config
+	entries  []*entry
+	index    atomic.Pointer[index]
 	// secrets are those of a file; nil for those of the store.
 	secrets []secret
 	// place tells the sessions of this listener from those of others.
@@ -151,7 +153,7 @@ func (v *variant) checkRevoked(cs tls.ConnectionState) error {
 func (l *listener) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	c := l.index.Load().choose(hello)
 	if c == nil {
-		return nil, nil // the certificate is asked for next, and is missing, too
+		return l.refusing, nil
 	}
 	v := c.variant
 	if err := v.refreshKeys(l.store.now()); err != nil {
@@ -165,7 +167,7 @@ func (l *listener) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return v.plain, nil
 }
 
-// certificate is tls.Config.GetCertificate: without one crypto/tls refuses the name.
+// certificate is tls.Config.GetCertificate: without one crypto/tls refuses the name, if it has to show one.
 func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c := l.index.Load().choose(hello)
 	if c == nil {

@@ -100,6 +100,8 @@ func (l *loader) listener(p *config.Proxy, bind *config.Bind) {
 	if base == nil {
 		return
 	}
+	one.refusing = base.config.Clone()
+	one.refusing.SessionTicketsDisabled = true
 	one.config = base.config.Clone()
 	one.config.GetConfigForClient = one.configFor
 	for _, name := range b.Certificates {

@@ -244,3 +244,26 @@ func TestSecretsOfTicketsGoToTheNextProcess(t *testing.T) {
 		t.Error("the secret is not replaced when its time is over")
 	}
 }
+
+// A session that began with one name is no way around "strict-sni" for another.
+func TestASessionDoesNotEvadeStrictSNI(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	for _, options := range []string{"", "no-tls-tickets"} {
+		_, server := a.bound("", "ssl strict-sni crt DIR/a.pem "+options)
+		for _, version := range versions {
+			client := remembers("a.example", version)
+			resumes(t, client, server)
+			session, _ := client.ClientSessionCache.Get("a.example")
+			if !resumes(t, client, server) {
+				t.Error("the session is not resumed at all")
+			}
+			client.ServerName, client.InsecureSkipVerify = "b.example", true
+			client.ClientSessionCache.Put("b.example", session)
+			_, _, err, _ := shake(client, server)
+			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+				t.Errorf("%q, %s: another name gets %v", options, tls.VersionName(version), err)
+			}
+		}
+	}
+}
