@@ -4,14 +4,15 @@ GO       ?= go
 SEEDS    ?= 2000
 FUZZTIME ?= 1m
 LEAKS    ?= 1000
+FOR      ?= 10m
 # Most tests watch live programs on whatever machine this is. What fails there is run once more, alone, and both runs
 # are printed; what fails twice, or in several places at once, has failed.
 TESTS     = $(GO) tool gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=4 \
             --rerun-fails-abort-on-data-race
-FOR      ?= 10m
 # Tests run real peers; generating needs a compiler. Nothing else is needed beside Go.
-TEST_PACKAGES     = binutils curl gcc haproxy hatop iperf3 libc6-dev libio-socket-inet6-perl libnginx-mod-stream nginx-light \
-                    nodejs openssl postgresql python3 redis-server redis-tools socat strace swaks wrk
+TEST_PACKAGES     = binutils curl gcc haproxy hatop iperf3 libc6-dev libio-socket-inet6-perl libnet-ssleay-perl \
+                    libnginx-mod-stream nghttp2-client nginx-light nodejs openssl postgresql python3 python3-aiosmtpd \
+                    redis-server redis-tools socat sslscan strace swaks testssl.sh wrk
 BENCH_PACKAGES    = bpftrace haproxy libnginx-mod-stream linux-perf nginx-light openssl strace wrk
 COST_PACKAGES     = bpftrace linux-perf strace
 KERNEL_PACKAGES   = busybox-static qemu-system-x86

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,12 @@ defaults
 // startCrossing runs the proxy. The servers' ports are chosen here, or taken from addresses of running ones.
 func startCrossing(t *testing.T, servers ...string) *crossing {
 	t.Helper()
+	return startCrossingWith(t, "", servers...)
+}
+
+// startCrossingWith runs the proxy with options on its binds.
+func startCrossingWith(t *testing.T, options string, servers ...string) *crossing {
+	t.Helper()
 	x := &crossing{t: t, routes: [2]route{{family: "IPv4", host: "127.0.0.1"}, {family: "IPv6", host: "::1"}}}
 	socket := filepath.Join(openDirectory(t), "stats.sock")
 	text := fmt.Sprintf(crossingConfig, socket)
@@ -65,8 +72,8 @@ func startCrossing(t *testing.T, servers ...string) *crossing {
 		if len(servers) > 0 {
 			r.server = portOf(t, servers[i])
 		}
-		text += fmt.Sprintf("listen %s\n    bind %s\n    server s1 %s\n", r.family,
-			net.JoinHostPort(r.host, r.port), net.JoinHostPort(r.host, r.server))
+		text += fmt.Sprintf("listen %s\n    bind %s %s\n    server s1 %s\n", r.family,
+			net.JoinHostPort(r.host, r.port), options, net.JoinHostPort(r.host, r.server))
 	}
 	x.proxy = startProxy(t, socket, write(t, "proxy.cfg", text), nil, nil)
 	x.rests = x.descriptors()
@@ -103,11 +110,12 @@ func (x *crossing) leftAsItWas() {
 	}
 }
 
-// ended returns how many streams were logged as ended in order, after the proxy has stopped.
-func (x *crossing) ended(t *testing.T) (n int) {
+// ended returns how many streams were logged with one of these codes, after the proxy has stopped.
+func (x *crossing) ended(t *testing.T, codes ...string) (n int) {
 	x.stop(t)
 	for line := range strings.SplitSeq(x.said(), "\n") {
-		if strings.Contains(line, "/s1 ") && strings.Contains(line, " -- ") {
+		with := func(code string) bool { return strings.Contains(line, " "+code+" ") }
+		if strings.Contains(line, "/s1 ") && slices.ContainsFunc(codes, with) {
 			n++
 		}
 	}
@@ -259,19 +267,24 @@ func TestPgbenchRunsWithoutAnError(t *testing.T) {
 	})
 }
 
-func TestSwaksDeliversEveryMail(t *testing.T) {
-	swaks := need(t, "swaks")
-	const each, senders = 50, 4
-	var servers [2]*lab.MailServer
-	var addresses []string
+// startMail runs a mail server at each address and returns where they listen.
+func startMail(t *testing.T) (servers [2]*lab.MailServer, addresses []string) {
+	t.Helper()
 	for i, at := range []string{"127.0.0.1:0", "[::1]:0"} {
 		var err error
 		if servers[i], err = lab.StartMailServerAt(at); err != nil {
 			t.Fatal(err)
 		}
-		defer servers[i].Close()
+		t.Cleanup(servers[i].Close)
 		addresses = append(addresses, servers[i].Address())
 	}
+	return servers, addresses
+}
+
+func TestSwaksDeliversEveryMail(t *testing.T) {
+	swaks := need(t, "swaks")
+	const each, senders = 50, 4
+	servers, addresses := startMail(t)
 	x := startCrossing(t, addresses...)
 	x.each(func(t *testing.T, r *route) {
 		var running sync.WaitGroup
@@ -301,7 +314,7 @@ func TestSwaksDeliversEveryMail(t *testing.T) {
 		}
 	}
 	// Each session is one line of the access log, ended without an error.
-	if n := x.ended(t); n != 2*each {
+	if n := x.ended(t, "--"); n != 2*each {
 		t.Errorf("%d sessions were logged as ended without an error, should be %d", n, 2*each)
 	}
 }
@@ -328,29 +341,38 @@ http {
 }
 `
 
-func TestWrkRunsWithoutAnError(t *testing.T) {
-	wrk, nginx := need(t, "wrk"), need(t, "nginx")
-	x := startCrossing(t)
-	directory := openDirectory(t)
+// servesWeb runs a web server behind the proxy.
+func (x *crossing) servesWeb() {
+	x.t.Helper()
+	directory := openDirectory(x.t)
 	if err := os.WriteFile(filepath.Join(directory, "large"), make([]byte, 1<<20), 0o644); err != nil {
-		t.Fatal(err)
+		x.t.Fatal(err)
 	}
 	text := fmt.Sprintf(webConfig, directory, net.JoinHostPort(x.routes[0].host, x.routes[0].server),
 		net.JoinHostPort(x.routes[1].host, x.routes[1].server))
-	start(t, exec.Command(nginx, "-e", "stderr", "-c", write(t, "nginx.conf", text)))
+	start(x.t, exec.Command(need(x.t, "nginx"), "-e", "stderr", "-c", write(x.t, "nginx.conf", text)))
 	x.listens()
+}
+
+func TestWrkRunsWithoutAnError(t *testing.T) {
+	x := startCrossing(t)
+	x.servesWeb()
+	x.each(func(t *testing.T, r *route) { r.wrk(t, "http") })
+}
+
+// wrk loads the web server behind the proxy, for a second with each kind of request.
+func (r *route) wrk(t *testing.T, scheme string) {
+	t.Helper()
 	answered := regexp.MustCompile(`(?m)^\s+(\d+) requests in `)
-	x.each(func(t *testing.T, r *route) {
-		for _, request := range [][]string{{"/"}, {"/large"}, {"/", "-H", "Connection: close"}} {
-			o := execute(t, wrk, append(request[1:], "-t", "2", "-c", "50", "-d", "1",
-				"http://"+net.JoinHostPort(r.host, r.port)+request[0])...)
-			m := answered.FindStringSubmatch(o.out)
-			if o.code != 0 || m == nil || m[1] == "0" || strings.Contains(o.out, "Socket errors") ||
-				strings.Contains(o.out, "Non-2xx") {
-				t.Errorf("wrk for %v exits with %d and says:\n%s%s", request, o.code, o.out, o.errors)
-			}
+	for _, request := range [][]string{{"/"}, {"/large"}, {"/", "-H", "Connection: close"}} {
+		o := execute(t, need(t, "wrk"), append(request[1:], "-t", "2", "-c", "50", "-d", "1",
+			"--timeout", "30", scheme+"://"+net.JoinHostPort(r.host, r.port)+request[0])...)
+		m := answered.FindStringSubmatch(o.out)
+		if o.code != 0 || m == nil || m[1] == "0" || strings.Contains(o.out, "Socket errors") ||
+			strings.Contains(o.out, "Non-2xx") {
+			t.Errorf("wrk for %v exits with %d and says:\n%s%s", request, o.code, o.out, o.errors)
 		}
-	})
+	}
 }
 
 func TestIperf3RunsWithoutAnError(t *testing.T) {

@@ -27,7 +27,6 @@ type authority struct {
 	directory string
 	cert      *x509.Certificate
 	key       crypto.Signer
-	serial    int64
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -65,9 +64,13 @@ func block(kind string, raw []byte) string {
 
 func (a *authority) sign(template *x509.Certificate, public crypto.PublicKey) *x509.Certificate {
 	a.t.Helper()
-	a.serial++
-	template.SerialNumber = big.NewInt(a.serial)
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template.SerialNumber = serial
+	// As clients demand it today: for less than 398 days.
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().AddDate(0, 0, 300)
 	parent := a.cert
 	if parent == nil {
 		parent = template
@@ -86,7 +89,8 @@ func (a *authority) sign(template *x509.Certificate, public crypto.PublicKey) *x
 // issue writes a certificate for a name with its key and returns the name of the file.
 func (a *authority) issue(file, name string, key crypto.Signer) string {
 	a.t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		KeyUsage: x509.KeyUsageDigitalSignature, CRLDistributionPoints: []string{"http://ca.example/crl"}}
 	c := a.sign(template, key.Public())
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
