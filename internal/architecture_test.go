@@ -22,13 +22,13 @@ const module = "github.com/whyspin/whyspin/"
 var pure = []string{
 	"internal/balance", "internal/config", "internal/correlate", "internal/evidence", "internal/fault",
 	"internal/haproxy", "internal/ktime", "internal/profile", "internal/recording", "internal/report",
-	"internal/stream",
+	"internal/rules", "internal/stream",
 }
 
 // pureImports is what a pure package may import beside pure packages.
 var pureImports = []string{
 	"bufio", "bytes", "cmp", "compress/flate", "compress/gzip", "container/heap", "container/list",
-	"encoding/json", "errors", "fmt", "io", "iter", "maps", "math",
+	"encoding/base64", "encoding/hex", "encoding/json", "errors", "fmt", "io", "iter", "maps", "math",
 	"net/netip", "path", "regexp", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 	"github.com/google/pprof/profile", // a format: it reads and writes what it is given
 }
