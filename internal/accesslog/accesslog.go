@@ -56,7 +56,7 @@ const flushPatience = time.Second
 
 // Logger formats and sends. Its methods may be called from any goroutine.
 type Logger struct {
-	pid      int
+	process  processFacts
 	global   group
 	proxies  map[*config.Proxy]group
 	outlets  map[outletKey]outlet
@@ -88,11 +88,16 @@ type entry struct {
 // not there yet is only warned about.
 func New(o Options) (*Logger, error) {
 	l := &Logger{
-		pid: o.PID, proxies: map[*config.Proxy]group{}, outlets: map[outletKey]outlet{},
+		process: processFacts{pid: o.PID, hostname: o.Hostname},
+		proxies: map[*config.Proxy]group{}, outlets: map[outletKey]outlet{},
 		entries: make(chan entry, queueLimit), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	if l.pid == 0 {
-		l.pid = os.Getpid()
+	if l.process.pid == 0 {
+		l.process.pid = os.Getpid()
+	}
+	if l.process.hostname == "" {
+		// Without one "%H" is empty.
+		l.process.hostname, _ = os.Hostname()
 	}
 	if err := l.open(o); err != nil {
 		l.closeOutlets(time.Now())
@@ -179,13 +184,13 @@ func (l *Logger) write(f *formatter, e *entry) {
 	if len(g.targets) == 0 {
 		return
 	}
-	f.body = appendBody(f.body[:0], e)
+	f.body = appendBody(f.body[:0], e, &l.process)
 	for i := range g.targets {
 		t := &g.targets[i]
 		if e.level > t.maxLevel {
 			continue
 		}
-		if !t.outlet.send(f.line(t, g.tag, l.pid, max(e.level, t.minLevel), e.at)) {
+		if !t.outlet.send(f.line(t, g.tag, l.process.pid, max(e.level, t.minLevel), e.at)) {
 			l.dropped.Add(1)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // appendBody appends the text of an entry without header and line end.
-func appendBody(b []byte, e *entry) []byte {
+func appendBody(b []byte, e *entry, process *processFacts) []byte {
 	switch {
 	case e.record == nil:
 		return appendPrintable(b, e.text)
@@ -19,6 +19,8 @@ func appendBody(b []byte, e *entry) []byte {
 		return appendConnect(b, e.record)
 	case e.record.Event == engine.RecordHandshake:
 		return appendHandshake(b, e.record)
+	case e.record.Frontend.LogFormat != nil:
+		return appendFormat(b, e.record.Frontend.LogFormat, e.record, process)
 	}
 	return appendTCP(b, e.record)
 }
@@ -85,7 +87,7 @@ func appendConnect(b []byte, r *engine.Record) []byte {
 }
 
 // appendHandshake appends the line of a client whose TLS handshake did not come to its end (HAProxy's
-// configuration manual, section 8.2.5): client, time, frontend and listener, and one of three messages.
+// configuration manual, section 8.2.5): client, time, frontend and listener, and a message.
 func appendHandshake(b []byte, r *engine.Record) []byte {
 	b = appendClient(b, r)
 	b = r.Accepted.Local().AppendFormat(b, " [02/Jan/2006:15:04:05.000] ")
@@ -97,6 +99,9 @@ func appendHandshake(b []byte, r *engine.Record) []byte {
 	}
 	failure, _ := errors.AsType[*tlsconn.Error](r.Handshake)
 	switch {
+	case r.Ending.By == 'P':
+		// It was complete, and a rule about the session has refused the client.
+		return append(b, ": Success"...)
 	case r.Ending.By == 'c':
 		return append(b, ": Timeout during SSL handshake"...)
 	case failure != nil && (failure.Cause == tlsconn.CauseClosed || failure.Cause == tlsconn.CauseCut):

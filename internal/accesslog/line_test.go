@@ -89,7 +89,7 @@ func TestLines(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := string(appendBody(nil, &entry{record: record(test.edit)}))
+			got := string(appendBody(nil, &entry{record: record(test.edit)}, &processFacts{}))
 			if got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -98,7 +98,7 @@ func TestLines(t *testing.T) {
 }
 
 func TestMessagesStayOneLine(t *testing.T) {
-	got := string(appendBody(nil, &entry{text: "stuck\n\tat läng\x7f"}))
+	got := string(appendBody(nil, &entry{text: "stuck\n\tat läng\x7f"}, &processFacts{}))
 	if want := "stuck#0A#09at läng#7F"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -161,7 +161,7 @@ func BenchmarkLine(b *testing.B) {
 	to := target{format: config.LogLocal, facility: 16, maxLen: defaultMaxLen}
 	b.ReportAllocs()
 	for b.Loop() {
-		f.body = appendBody(f.body[:0], &entry{record: r})
+		f.body = appendBody(f.body[:0], &entry{record: r}, &processFacts{})
 		f.line(&to, "tag", 7, Info, accepted)
 	}
 }

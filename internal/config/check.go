@@ -17,6 +17,7 @@ func (p *parser) check() {
 		if !d.Disabled && !d.doubtful {
 			p.checkFrontend(d)
 			p.checkBackend(d)
+			p.checkConditions(d)
 			p.checkTimeouts(d)
 		}
 		d.finish()
@@ -36,6 +37,7 @@ func (p *parser) resolveBackends() {
 		if !d.IsFrontend {
 			continue
 		}
+		p.resolveSwitches(d)
 		to, label := d.defaultBackend, "default_backend"
 		if d.switched.name != "" {
 			to, label = d.switched, "use_backend"
@@ -143,7 +145,9 @@ func (p *parser) checkFrontend(d *draft) {
 	if len(d.Binds) == 0 {
 		p.report.warnf(d.Position, `%s has no "bind" line: nobody can connect to it`, d.title())
 	}
-	if d.DefaultBackend == nil && d.defaultBackend.name == "" && d.switched.name == "" {
+	switch {
+	case d.DefaultBackend != nil || d.defaultBackend.name != "" || d.switched.name != "":
+	case len(d.switches) == 0:
 		p.report.warnf(d.Position, `%s has no "default_backend": %s`, d.title(), closedAtOnce)
 	}
 	if d.TCPLog && len(d.Logs) == 0 && !p.globalLogFailed {

@@ -47,6 +47,16 @@ var suites = []suite{
 	suiteOf(0x003c, "AES128-SHA256", plainRSA+"AES128 SHA256 TLSv1.2"),
 }
 
+// CipherName returns OpenSSL's name of a suite of TLS 1.2 by its number on the wire, empty for another one.
+func CipherName(id uint16) string {
+	for i := range suites {
+		if suites[i].id == id {
+			return suites[i].name
+		}
+	}
+	return ""
+}
+
 // defaultSuites is how many of suites "DEFAULT" means: those with forward secrecy that crypto/tls offers
 // when nothing is said.
 const defaultSuites = 10

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/rules"
 )
 
 // Config is a whole checked configuration. It is immutable once Parse has returned it.
@@ -354,6 +355,12 @@ type Proxy struct {
 	// DefaultBackend is the backend of a frontend, nil when none is set. For a listen section it is the
 	// proxy itself unless the section says otherwise.
 	DefaultBackend *Proxy
+	// Connection, Session and Content are the rules of "tcp-request": when a client is accepted, when its
+	// handshakes are complete, and (of the backend, too) when a backend is chosen.
+	Connection, Session, Content []rules.Rule
+	// Switches are the "use_backend" rules with a condition, in their order: the first whose condition holds
+	// gives the backend.
+	Switches []Switch
 
 	// Balance, Retries, Redispatch, Servers belong to a backend.
 	Balance Balance
@@ -370,8 +377,10 @@ type Proxy struct {
 	// AbortOnClose ends a stream whose client shut its write side while still waiting for a server, even
 	// with data pending ("option abortonclose").
 	AbortOnClose bool
-	// TCPLog asks for the tcplog format; without it the default format is logged.
+	// TCPLog asks for the tcplog format, or that of LogFormat; without it the default format is logged.
 	TCPLog bool
+	// LogFormat is the format of "log-format", nil for that of "option tcplog".
+	LogFormat *rules.Format
 	// DontLogNull suppresses the log line of a connection that sent nothing.
 	DontLogNull bool
 	// DontLogNormal suppresses the log lines of streams that ended without any error.
@@ -384,6 +393,13 @@ type Proxy struct {
 	Logs []LogTarget
 	// LogTag stands in for the global one; empty when unset.
 	LogTag string
+}
+
+// Switch gives streams for which a condition holds to a backend.
+type Switch struct {
+	Position
+	If      *rules.Condition
+	Backend *Proxy
 }
 
 // Bind is one listening address. A bind line with several addresses or ports yields several.

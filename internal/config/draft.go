@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/whyspin/whyspin/internal/rules"
+)
 
 // side is a set of the two sides a section can have.
 type side uint8
@@ -59,6 +63,11 @@ type draft struct {
 	// defaultBackend is what default_backend names. switched is the first unconditional use_backend, which
 	// comes before it.
 	defaultBackend, switched reference
+	// switches are the conditional ones before it, acls the named conditions.
+	switches []pendingSwitch
+	acls     *rules.ACLs
+	// conditions are those of the section's rules, to be looked at when all its lines are read.
+	conditions []pendingCondition
 	// template is what default-server lines have set.
 	template serverTemplate
 	// set holds the settings that this section has made, by keyword, for messages about those made twice.
@@ -92,6 +101,7 @@ func (d *draft) derive(kind sectionKind, name string, at Position) *draft {
 	n.set = map[string]Position{}
 	n.serverNames = map[string]Position{}
 	n.serverIDs, n.bindIDs = map[int]Position{}, map[int]Position{}
+	n.acls, n.switches, n.conditions = &rules.ACLs{}, nil, nil
 	n.explicit, n.implicit, n.warned = false, false, false
 	n.IsFrontend = kind == sectionFrontend || kind == sectionListen
 	n.IsBackend = kind == sectionBackend || kind == sectionListen
@@ -103,7 +113,7 @@ func (d *draft) finish() {
 	if !d.IsFrontend {
 		d.MaxConn, d.Backlog, d.Binds = 0, 0, nil
 		d.DontLogNull, d.DontLogNormal, d.LogAsap, d.TCPLog = false, false, false, false
-		d.ClientKeepAlive = false
+		d.ClientKeepAlive, d.LogFormat = false, nil
 		d.Timeouts.Client, d.Timeouts.ClientFin, d.Timeouts.ClientHS = 0, 0, 0
 	}
 	if !d.IsBackend {

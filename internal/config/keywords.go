@@ -88,13 +88,13 @@ var negatableGlobal = setOf(`busy-polling h2-workaround-bogus-websocket-clients 
 
 // unsupportedProxy are the other keywords of frontends and backends.
 var unsupportedProxy = setOf(`
-	acl capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression cookie declare dispatch
+	capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression cookie declare dispatch
 	dynamic-cookie-key email-alert error-log-format errorfile errorfiles errorloc errorloc302 errorloc303
 	external-check filter force-persist hash-type http-after-response http-check http-error http-request
-	http-response http-reuse http-send-name-header ignore-persist load-server-state-from-file log-format
-	log-format-sd max-keep-alive-queue monitor monitor-uri persist rate-limit redirect retry-on
+	http-response http-reuse http-send-name-header ignore-persist load-server-state-from-file log-format-sd
+	 max-keep-alive-queue monitor monitor-uri persist rate-limit redirect retry-on
 	server-state-file-name server-template source srvtcpka-cnt srvtcpka-idle srvtcpka-intvl stats stick
-	stick-table tcp-check tcp-request tcp-response transparent unique-id-format unique-id-header
+	stick-table tcp-check tcp-response transparent unique-id-format unique-id-header
 	use-fcgi-app use-server`)
 
 // removedProxy are keywords that HAProxy itself no longer has, with what replaces them.

@@ -19,7 +19,7 @@ var options = map[string]option{
 	"redispatch":     {serverSide, setRedispatch},
 	"srvtcpka":       {serverSide, func(d *draft, on bool) { d.ServerKeepAlive = on }},
 	"tcpka":          {bothSides, func(d *draft, on bool) { d.ClientKeepAlive, d.ServerKeepAlive = on, on }},
-	"tcplog":         {clientSide, func(d *draft, on bool) { d.TCPLog = on }},
+	"tcplog":         {clientSide, func(d *draft, on bool) { d.TCPLog, d.LogFormat = on, nil }},
 }
 
 // setRedispatch sets what "option redispatch" without a number means: the last retry goes to another server.
@@ -97,5 +97,5 @@ func (p *parser) optionHTTPLog(d *draft, s *statement) {
 		return
 	}
 	s.warnf(`"option %s" needs mode http: "option tcplog" is used instead`, name)
-	d.TCPLog = true
+	d.TCPLog, d.LogFormat = true, nil
 }

@@ -16,6 +16,7 @@ type proxyKeyword struct {
 }
 
 var proxyKeywords = map[string]proxyKeyword{
+	"acl":             {read: (*parser).proxyACL, side: bothSides, noDefaults: true},
 	"backlog":         {read: (*parser).proxyBacklog, side: clientSide},
 	"balance":         {read: (*parser).proxyBalance, side: serverSide},
 	"bind":            {read: (*parser).proxyBind, side: clientSide, noDefaults: true},
@@ -28,12 +29,14 @@ var proxyKeywords = map[string]proxyKeyword{
 	"fullconn":        {read: (*parser).proxyFullConn, side: serverSide, instead: "maxconn"},
 	"id":              {read: (*parser).proxyID, side: bothSides, noDefaults: true},
 	"log":             {read: (*parser).proxyLog, side: bothSides},
+	"log-format":      {read: (*parser).proxyLogFormat, side: clientSide},
 	"log-tag":         {read: (*parser).proxyLogTag, side: bothSides},
 	"maxconn":         {read: (*parser).proxyMaxConn, side: clientSide, instead: "fullconn"},
 	"mode":            {read: (*parser).proxyMode, side: bothSides},
 	"option":          {read: (*parser).proxyOption, side: bothSides},
 	"retries":         {read: (*parser).proxyRetries, side: serverSide},
 	"server":          {read: (*parser).proxyServer, side: serverSide, strict: true, noDefaults: true},
+	"tcp-request":     {read: (*parser).proxyTCPRequest, side: bothSides, noDefaults: true},
 	"timeout":         {read: (*parser).proxyTimeout, side: bothSides},
 	"use_backend":     {read: (*parser).proxyUseBackend, side: clientSide, noDefaults: true},
 }
@@ -141,27 +144,6 @@ func (p *parser) proxyBalance(d *draft, s *statement) {
 func (p *parser) proxyDefaultBackend(d *draft, s *statement) {
 	if text, ok := s.only("default_backend", "the name of a backend"); ok {
 		d.defaultBackend = reference{Position: s.Position, name: text}
-	}
-}
-
-// proxyUseBackend accepts the rule without a condition: it always applies, so the first one is the default
-// backend.
-func (p *parser) proxyUseBackend(d *draft, s *statement) {
-	text, ok := s.argument("use_backend", 1, "the name of a backend")
-	condition := s.word(2)
-	switch {
-	case !ok:
-	case condition == "if" || condition == "unless":
-		s.errorf(`"use_backend ... %s" %s, only rules without a condition`, condition, notYet)
-	case condition != "":
-		s.errorf(`"use_backend": unexpected word %s, only "if" and "unless" may follow`, quote(condition))
-	case strings.Contains(text, "%["):
-		s.errorf(`"use_backend": a name with a sample expression %s`, notYet)
-	case d.switched.name == "":
-		d.switched = reference{Position: s.Position, name: text}
-	default:
-		s.warnf(`"use_backend" is ignored: the one at %v always applies`, d.switched.Position)
-		p.alsoNamed = append(p.alsoNamed, reference{Position: s.Position, name: text})
 	}
 }
 

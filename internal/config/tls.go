@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/whyspin/whyspin/internal/rules"
+)
 
 // TLSVersion is a version of TLS by its number on the wire; 0 is none in particular.
 type TLSVersion uint16
@@ -121,8 +125,8 @@ type ServerTLS struct {
 type SNI struct {
 	// Name is always the same name ("str(NAME)").
 	Name string
-	// FromClient is true exactly when it is the one that the client has asked for ("ssl_fc_sni").
-	FromClient bool
+	// From gives the name of each stream, nil for Name; where it has no value, none is asked for.
+	From *rules.Expression
 }
 
 // GlobalTLS is what section global says about TLS.

@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/whyspin/whyspin/internal/rules"
 )
 
 // protocol is a version of SSL or TLS that HAProxy has a word for, in their order.
@@ -290,20 +292,27 @@ func (p *parameters) readServerTLS(name string, to *serverTemplate) bool {
 
 // sni reads an expression for the name that a server is asked for.
 func (p *parameters) sni(name string) SNI {
-	text, ok := p.value(name)
+	source, ok := p.value(name)
 	if !ok {
 		return SNI{}
 	}
-	argument, isString := strings.CutPrefix(text, "str(")
-	argument, closed := strings.CutSuffix(argument, ")")
-	switch {
-	case isString && closed && validSNI(argument):
-		return SNI{Name: argument}
-	case isString && closed:
-		p.errorf("%q: %q: %s is not a host name", p.label, name, quote(argument))
-	default:
-		p.errorf(`%q: %q: the expression %s %s, only "str(NAME)"`, p.label, name, quote(text), notYet)
+	e, err := rules.ParseExpression(source)
+	if err != nil {
+		p.errorf("%q: %q: %s", p.label, name, explain(err))
+		return SNI{}
 	}
+	if e.Stage() > rules.StageBackend {
+		p.errorf("%q: %q: %s has no value before the server is connected", p.label, name, quote(source))
+		return SNI{}
+	}
+	constant, isConstant := e.Constant()
+	switch {
+	case !isConstant:
+		return SNI{From: e}
+	case validSNI(constant):
+		return SNI{Name: constant}
+	}
+	p.errorf("%q: %q: %s is not a host name", p.label, name, quote(constant))
 	return SNI{}
 }
 

@@ -175,9 +175,15 @@ func (w *worker) place(m message) {
 // open makes a stream of an accepted connection.
 func (w *worker) open(m message) {
 	fd, peer, l := m.fd, m.peer, m.listener
+	session := w.newSession(l, fd, peer)
+	if !w.mayConnect(l, fd, session) {
+		return
+	}
 	c := w.allocate()
-	c.frontend, c.listener, c.client = l.frontend, l, peer
-	c.backend = l.frontend.backend
+	c.frontend, c.listener, c.client, c.session = l.frontend, l, peer, session
+	if !l.frontend.routed {
+		c.backend = l.frontend.backend
+	}
 	c.faults = m.faults
 	c.stream = stream.New(l.frontend.policy, c.faults, w.now)
 	w.engine.count()
@@ -200,8 +206,9 @@ func (w *worker) open(m message) {
 		w.free(c)
 		return
 	}
-	if l.tls == nil {
+	if !l.shakes() {
 		w.logConnect(c)
+		w.direct(c)
 	}
 	w.enqueue(c, stream.CauseAccepted)
 }

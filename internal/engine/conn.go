@@ -7,6 +7,7 @@ import (
 
 	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/ktime"
+	"github.com/whyspin/whyspin/internal/rules"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -26,6 +27,7 @@ type conn struct {
 	server   *server  // the one last assigned
 	listener *listener
 	client   sys.Address
+	session  *rules.Session // nil for a frontend that asks for nothing
 
 	ends    [2]endpoint // by stream.Side
 	buffers [2]*buffer  // by the side that is read from; nil when empty

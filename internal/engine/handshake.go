@@ -44,10 +44,9 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 		// crypto/tls has sent its tickets before, so nothing answers the client's last message; by Nagle's
 		// algorithm its first bytes would wait for the acknowledgement, and that for bytes to go with.
 		w.kernel.Acknowledge(int(end.fd))
-		c.shaken = true
-		c.stream.Handshaken()
-		w.logConnect(c)
+		w.handshaken(c)
 	} else {
+		c.noteTLS(stream.Server)
 		c.stream.Connected()
 	}
 	return true
@@ -62,7 +61,8 @@ func (s *secured) mayShake(end *endpoint) bool {
 // connected tells the stream that the connection to its server is established, or begins its handshake.
 func (w *worker) connected(c *conn) {
 	c.ends[stream.Server].ready |= writable
-	if config := c.server.tls; config != nil {
+	w.noteServer(c)
+	if config := c.serverTLS(); config != nil {
 		if w.engine.secured.Add(1) > w.engine.maxSecured && w.engine.maxSecured > 0 {
 			w.engine.leaveTLS(true)
 			c.stream.ConnectFailed(stream.ConnectResource)

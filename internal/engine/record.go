@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/rules"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 	"github.com/whyspin/whyspin/internal/tlsconn"
@@ -42,6 +43,8 @@ type Record struct {
 	// FromClient and ToClient are bytes.
 	FromClient, ToClient uint64
 	Ending               stream.Ending
+	// Session is what a log format may ask for; nil where none asks for anything.
+	Session *rules.Session
 	// TLS is true exactly when the client's connection has TLS.
 	TLS bool
 	// Handshake is the failure of its latest TLS handshake that failed, a *tlsconn.Error, nil for none. It
@@ -133,9 +136,12 @@ func (w *worker) logEnd(c *conn) {
 // logHandshake hands over the record of a stream that ended within its client's handshake. As with HAProxy
 // one that only closed its connection is none with "option dontlognull".
 func (w *worker) logHandshake(c *conn) {
-	if e, is := c.failure.(*tlsconn.Error); is && c.frontend.config.DontLogNull &&
-		(e.Cause == tlsconn.CauseClosed || e.Cause == tlsconn.CauseCut) {
-		return
+	if c.frontend.config.DontLogNull {
+		e, is := c.failure.(*tlsconn.Error)
+		if is && (e.Cause == tlsconn.CauseClosed || e.Cause == tlsconn.CauseCut) ||
+			c.stream.Ending().By == 'P' {
+			return
+		}
 	}
 	r := w.record(c)
 	r.Event = RecordHandshake
@@ -158,12 +164,17 @@ func (w *worker) record(c *conn) *Record {
 		FrontendConns: int(c.frontend.conns.Load()),
 		BackendQueue:  c.queuePosition,
 	}
+	if c.session != nil {
+		s := *c.session
+		r.Session = &s
+	}
 	if c.backend != nil {
 		r.Backend, r.BackendConns = c.backend.config, int(c.backend.conns.Load())
 	}
 	if c.server != nil {
 		r.Server, r.ServerConns = c.server.config, int(c.server.conns.Load())
 	}
+	r.nameParts()
 	if times.Assigned.IsSet() {
 		r.Queue = times.Assigned.Sub(times.Accepted)
 		if times.Connected.IsSet() {
@@ -171,4 +182,19 @@ func (w *worker) record(c *conn) *Record {
 		}
 	}
 	return r
+}
+
+// nameParts completes the session with what the stream has passed through.
+func (r *Record) nameParts() {
+	if r.Session == nil {
+		return
+	}
+	back := r.Backend
+	if back == nil {
+		back = r.Frontend // as in HAProxy
+	}
+	r.Session.Backend = rules.Named{Name: back.Name, ID: back.ID}
+	if r.Server != nil {
+		r.Session.Target = rules.Named{Name: r.Server.Name, ID: r.Server.ID}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/whyspin/whyspin/internal/balance"
 	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/fault"
+	"github.com/whyspin/whyspin/internal/rules"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 )
@@ -20,6 +21,11 @@ type frontend struct {
 	backend *backend // nil when the frontend has none
 	policy  *stream.Policy
 	maxConn int64
+	// needs is what rules and logs ask of streams. routed is true exactly when rules are to be looked at
+	// before a stream may ask for a server; routes are the other backends that they may choose.
+	needs  rules.Needs
+	routed bool
+	routes map[*config.Proxy]route
 	traffic
 }
 
@@ -142,6 +148,7 @@ func (e *Engine) build(c *config.Config, resolve func(*config.Server) (sys.Addre
 			f.backend = backends[p.DefaultBackend]
 		}
 		f.policy = policyOf(p, p.DefaultBackend)
+		f.addRoutes(backends)
 		e.frontends = append(e.frontends, f)
 	}
 	return nil

@@ -156,7 +156,8 @@ func (p *Prepared) relativePort(backend *config.Proxy, a *config.Address) (int, 
 func (p *Prepared) clientPorts(backend *config.Proxy) []int {
 	var ports []int
 	for _, l := range p.Listeners {
-		if l.Proxy.DefaultBackend != backend {
+		if l.Proxy.DefaultBackend != backend && !slices.ContainsFunc(l.Proxy.Switches,
+			func(s config.Switch) bool { return s.Backend == backend }) {
 			continue
 		}
 		if port := int((sys.Linux{}).LocalAddress(l.FD).IP.Port()); port > 0 {

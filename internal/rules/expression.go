@@ -268,9 +268,6 @@ func parseArguments(source string) (arguments []string, rest string, err error) 
 			arguments = append(arguments, string(one))
 			one = nil
 			if c == ')' {
-				if len(arguments) == 1 && arguments[0] == "" {
-					arguments = nil
-				}
 				return arguments, source[i+1:], nil
 			}
 		default:
@@ -299,6 +296,9 @@ type signature struct {
 }
 
 func (g signature) read(name string, given []string) ([]argument, error) {
+	if g.least == 0 && len(given) == 1 && given[0] == "" {
+		given = nil
+	}
 	switch {
 	case len(given) < g.least:
 		return nil, fmt.Errorf("%q expects %d arguments, here are %d", name, g.least, len(given))

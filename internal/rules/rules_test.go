@@ -30,7 +30,8 @@ func TestExpressions(t *testing.T) {
 	tests := []struct{ expression, want string }{
 		{"src", "192.0.2.7"}, {"src_port", "40000"}, {"dst", "2001:db8::1"}, {"dst_port", "443"},
 		{"fe_name", "front"}, {"fe_id", "2"}, {"so_id", "1"}, {"so_name", "none"}, {"be_name", "back"},
-		{"srv_name", "none"}, {"bc_src", "none"}, {"fc_rcvd_proxy", "1"}, {"fc_pp_authority", "inner.example"},
+		{"srv_name", "none"}, {"bc_src", "none"}, {"fc_rcvd_proxy", "1"},
+		{"fc_pp_authority", "inner.example"},
 		{"always_true", "1"}, {"always_false", "0"}, {"str(a b)", "a b"}, {`str("a,b")`, "a,b"},
 		{`str('a\')`, `a\`}, {`str(a\,b)`, "a,b"}, {"int(-5)", "-5"}, {"int(0x10)", "16"}, {"bool(7)", "1"},
 		{"ipv4(127.0.0.1)", "127.0.0.1"},

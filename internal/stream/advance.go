@@ -53,6 +53,10 @@ func (s *Stream) step(now ktime.Time) bool {
 func (s *Stream) stepServer(now ktime.Time) bool {
 	switch s.server.state {
 	case Initial:
+		if s.take(inRefused) {
+			s.refuse()
+			return true
+		}
 		if s.client.handshake {
 			return s.stepHandshake(now)
 		}

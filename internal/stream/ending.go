@@ -26,7 +26,7 @@ const (
 // configuration manual, section 8.5. The zero Ending is "not ended with an error", printed as "--".
 type Ending struct {
 	// By is who or what ended it: C client, S server, c client timeout, s server timeout, R resource
-	// exhausted here, I internal error or spin, K killed by the operator.
+	// exhausted here, I internal error or spin, K killed by the operator, P refused by a rule.
 	By byte
 	// During is what was going on: R before a server was wanted, Q in the queue, C connecting, D data, L
 	// last data towards the client, - nothing worth saying.

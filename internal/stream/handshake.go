@@ -28,6 +28,23 @@ func (s *Stream) Handshaken() { s.inputs |= inHandshaken }
 // HandshakeFailed records that the client's handshake failed.
 func (s *Stream) HandshakeFailed() { s.inputs |= inHandshakeFailed }
 
+// Refuse records that the configuration does not allow the stream. It is given before the first Advance, or
+// instead of Handshaken.
+func (s *Stream) Refuse() { s.inputs |= inRefused }
+
+// refuse ends a stream that is not allowed.
+func (s *Stream) refuse() {
+	s.endBy('P')
+	s.closeServer()
+	s.closeClient()
+}
+
+// Follow gives the stream another policy before it asks for a server. What it says of the client must be the
+// same.
+func (s *Stream) Follow(policy *Policy) {
+	s.policy, s.retriesLeft = policy, policy.Retries
+}
+
 // Handshaking reports whether the handshake of a side is under way.
 func (s *Stream) Handshaking(of Side) bool {
 	if of == Client {

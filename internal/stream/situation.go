@@ -59,6 +59,7 @@ var meetings = []struct {
 	{name: "kill order", input: inKilled, server: unended | in(Initial), alone: true},
 	{name: "client's handshake completes", input: inHandshaken, server: in(Initial)},
 	{name: "client's handshake fails", input: inHandshakeFailed, server: in(Initial)},
+	{name: "client is refused", input: inRefused, server: in(Initial)},
 	{name: "timeout client-hs", timer: TimerClientHandshake, server: in(Initial)},
 	{name: "timeout connect", timer: TimerConnect, server: in(Connecting)},
 	{name: "timeout queue", timer: TimerQueue, server: in(Queued)},
@@ -112,6 +113,7 @@ var Ungiven = []Situation{
 	{Established, Initial, "kill order"},
 	{Established, Initial, "client's handshake completes"},
 	{Established, Initial, "client's handshake fails"},
+	{Established, Initial, "client is refused"},
 	{Established, Initial, "timeout client-hs"},
 }
 

@@ -90,6 +90,7 @@ const (
 	inKilled
 	inHandshaken
 	inHandshakeFailed
+	inRefused
 
 	inTraffic = inClientRead | inServerRead | inClientWrote | inServerWrote
 	inBreaks  = inClientEOF | inServerEOF | inClientBroken | inServerBroken | inClientWriteFailed |

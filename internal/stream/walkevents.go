@@ -24,6 +24,7 @@ var clientEvents = []event{
 		(*Stream).Handshaken},
 	{"client's handshake fails", func(s *Stream) bool { return s.client.handshake },
 		(*Stream).HandshakeFailed},
+	{"the client is refused", func(s *Stream) bool { return s.client.handshake }, (*Stream).Refuse},
 	{"client FIN", func(s *Stream) bool { return s.request.in.state == Open && !s.client.handshake },
 		func(s *Stream) { s.EOF(Client) }},
 	{"client reset", func(s *Stream) bool { return s.client.state != Closed && !s.client.handshake },
