@@ -271,3 +271,18 @@ func TestOnlyAProxyIsToldToStop(t *testing.T) {
 	default:
 	}
 }
+
+// TestTakingASiteOverFromHAProxy: it shares its ports, and ends when it is told to.
+func TestTakingASiteOverFromHAProxy(t *testing.T) {
+	r := startReloading(t, "")
+	r.now.stop(t)
+	file := r.a.write("haproxy.cfg", "defaults\n timeout connect 10s\n timeout client 30s\n"+
+		" timeout server 30s\nlisten plain\n bind "+r.direct+"\n server s 127.0.0.1:"+startEcho(t)+"\n")
+	old := start(t, exec.Command(need(t, "haproxy"), "-db", "-f", file))
+	eventually(t, "HAProxy to serve", func() bool { return r.once("tcp") == nil })
+	r.now = r.start("-sf", strconv.Itoa(old.Process.Pid))
+	r.ends(old)
+	if err := r.once("tcp"); err != nil {
+		t.Errorf("after HAProxy: %v", err)
+	}
+}
