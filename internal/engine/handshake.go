@@ -63,8 +63,7 @@ func (w *worker) connected(c *conn) {
 	c.ends[stream.Server].ready |= writable
 	w.noteServer(c)
 	if config := c.serverTLS(); config != nil {
-		if w.engine.secured.Add(1) > w.engine.maxSecured && w.engine.maxSecured > 0 {
-			w.engine.leaveTLS(true)
+		if !w.engine.enterServerTLS() {
 			c.stream.ConnectFailed(stream.ConnectResource)
 			return
 		}

@@ -22,6 +22,20 @@ func (e *Engine) enterTLS(l *listener) bool {
 	return l.tls == nil || e.secured.Add(1) <= e.maxSecured || e.maxSecured == 0
 }
 
+// enterServerTLS counts a connection to a server if it is within the limit, and reports whether it is. One
+// that is refused takes no place even for a moment: a listener that found none then would hear of none.
+func (e *Engine) enterServerTLS() bool {
+	for {
+		n := e.secured.Load()
+		if e.maxSecured > 0 && n >= e.maxSecured {
+			return false
+		}
+		if e.secured.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
 // mayEnterTLS reports whether one more client of the listener is within the limit.
 func (e *Engine) mayEnterTLS(l *listener) bool {
 	return l.tls == nil || e.maxSecured == 0 || e.secured.Load() < e.maxSecured

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,6 +90,38 @@ func TestMaxSSLConn(t *testing.T) {
 	if n := p.engine.secured.Load(); n != 0 {
 		t.Errorf("%d connections with TLS are counted, and none is there", n)
 	}
+}
+
+// TestMaxSSLConnIsNeverExceeded: connections to servers that are refused leave no trace, so no listener rests
+// for them.
+func TestMaxSSLConnIsNeverExceeded(t *testing.T) {
+	const limit, attempts = 2, 1 << 20
+	e := &Engine{}
+	e.maxSecured = limit
+	for range limit {
+		if !e.enterServerTLS() {
+			t.Fatal("one within the limit is refused")
+		}
+	}
+	var trying sync.WaitGroup
+	var tried atomic.Int64
+	trying.Go(func() {
+		for range attempts {
+			if e.enterServerTLS() {
+				t.Error("one beyond the limit is admitted")
+				break
+			}
+			tried.Add(1)
+		}
+		tried.Store(attempts)
+	})
+	for tried.Load() < attempts {
+		if n := e.secured.Load(); n != limit {
+			t.Errorf("%d connections are counted, and there are %d", n, limit)
+			break
+		}
+	}
+	trying.Wait()
 }
 
 // acknowledging counts the acknowledgements that were asked for.
