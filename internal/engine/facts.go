@@ -146,5 +146,13 @@ func (c *conn) serverTLS() *tls.Config {
 	}
 	t = t.Clone()
 	t.ServerName = name.String()
+	if verify := t.VerifyConnection; verify != nil {
+		t.VerifyConnection = func(cs tls.ConnectionState) error {
+			if cs.ServerName == "" {
+				cs.ServerName = name.String() // an address: no server can be asked for it, but it must have it
+			}
+			return verify(cs)
+		}
+	}
 	return t
 }
