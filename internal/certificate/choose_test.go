@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,41 @@ func TestALineOfAListHasItsOwnWay(t *testing.T) {
 	if c.NegotiatedProtocol != "h2" || c.Version != tls.VersionTLS12 || len(s.VerifiedChains) != 1 {
 		t.Errorf("for the second name it is %q, version %x and %d chains", c.NegotiatedProtocol, c.Version,
 			len(s.VerifiedChains))
+	}
+}
+
+// A line that limits the versions at one end leaves the other end as the bind line has it.
+func TestVersionsOfALine(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("a.pem", ecKey(), "a.example")
+	for _, test := range []struct {
+		bind, line string
+		takes      []uint16
+	}{
+		{"", "ssl-min-ver TLSv1.3", []uint16{tls.VersionTLS13}},
+		{"ssl-min-ver TLSv1.3", "ssl-max-ver TLSv1.3", []uint16{tls.VersionTLS13}},
+		{"ssl-min-ver TLSv1.3", "ssl-min-ver TLSv1.2", []uint16{tls.VersionTLS12, tls.VersionTLS13}},
+		{"ssl-max-ver TLSv1.2", "ssl-min-ver TLSv1.2", []uint16{tls.VersionTLS12}},
+		{"ssl-max-ver TLSv1.2", "no-tlsv12 ssl-max-ver TLSv1.3", []uint16{tls.VersionTLS13}},
+		{"", "no-tlsv13", []uint16{tls.VersionTLS12}},
+	} {
+		a.write("list", a.path("a.pem")+" ["+test.line+"]\n")
+		_, server := a.bound("", "ssl crt-list DIR/list "+test.bind)
+		for _, version := range versions {
+			client := asks("a.example")
+			client.MinVersion, client.MaxVersion = version, version
+			_, _, err, _ := shake(client, server)
+			if want := slices.Contains(test.takes, version); want != (err == nil) {
+				t.Errorf("%q with %q: a client with %s gets %v", test.bind, test.line,
+					tls.VersionName(version), err)
+			}
+		}
+	}
+	a.write("list", a.path("a.pem")+" [ssl-min-ver TLSv1.3]\n")
+	_, _, err := Load(a.parse("", "ssl crt-list DIR/list ssl-max-ver TLSv1.2", ""), time.Now)
+	const want = "no version of TLS remains: the line and its bind line ask for TLSv1.3 and higher"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without a version: %v", err)
 	}
 }
 

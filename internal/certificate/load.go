@@ -130,6 +130,10 @@ func (l *loader) variant(at config.Position, one *listener, settings config.TLS)
 	var crl *revocations
 	ok := true
 	switch {
+	case settings.MinVersion > settings.MaxVersion:
+		l.fail(at, fmt.Errorf("no version of TLS remains: the line and its bind line ask for %s and higher, "+
+			"and for %s and lower", settings.MinVersion, settings.MaxVersion))
+		return nil
 	case settings.CAFile != "":
 		cas, crl, ok = l.trust(at, settings.CAFile, settings.CRLFile)
 	case settings.Verify != config.VerifyNone:

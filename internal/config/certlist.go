@@ -106,6 +106,13 @@ func (s *statement) lineOptions(g *GlobalTLS) TLS {
 	if o.versions.said() {
 		t.MinVersion, t.MaxVersion = s.versionRange("crt-list", o.versions)
 	}
+	// What the line does not say stays as the bind line has it.
+	if o.versions.min == noProtocol && !o.versions.off[tls12] {
+		t.MinVersion = 0
+	}
+	if o.versions.max == noProtocol && !o.versions.off[tls13] {
+		t.MaxVersion = 0
+	}
 	return t
 }
 

@@ -67,10 +67,14 @@ type TLS struct {
 	NoCANames bool
 }
 
-// With returns the settings with those of a line of a list of certificates in place of the ones it makes.
+// With returns the settings with those of a line of a list of certificates in place of the ones it makes. No
+// version may remain: then MinVersion is above MaxVersion.
 func (t TLS) With(line *TLS) TLS {
 	if line.MinVersion != 0 {
-		t.MinVersion, t.MaxVersion = line.MinVersion, line.MaxVersion
+		t.MinVersion = line.MinVersion
+	}
+	if line.MaxVersion != 0 {
+		t.MaxVersion = line.MaxVersion
 	}
 	if line.CipherSuites != nil {
 		t.CipherSuites = line.CipherSuites
