@@ -30,6 +30,9 @@ type secured struct {
 	// shut is true exactly when the write direction is to be shut when sealed is empty, dead when nothing can
 	// be written any more, because it was shut or is broken.
 	shut, dead bool
+	// broken is the error that a write has met with which the stream had nothing to do. The connection tells
+	// it once, so that reading has to be told of it from here; 0 for none.
+	broken sys.Errno
 	failure    error // what ended it, nil while nothing did
 	// taken is the bytes read from the connection. wakeup is the number of the latest wakeup in which it was
 	// to be read, enough the effort with which its share of that is used up.
@@ -84,6 +87,9 @@ func (s *secured) Read(p []byte) (int, error) {
 		return 0, errno
 	case n == 0:
 		s.arrived = false
+		if s.broken != 0 {
+			return 0, s.broken
+		}
 		return 0, io.EOF
 	}
 	s.taken += uint64(n)
@@ -220,9 +226,11 @@ func (w *worker) flush(s *secured) bool {
 		switch {
 		case s.shaking:
 			w.fail(s, &tlsconn.Error{Cause: tlsconn.CauseBroken, Err: errno})
+			c.ends[s.side].ready |= readable // which lets the handshake come to its end
 		case parting:
-			// The stream has nothing more to write. If the connection is broken, it will hear of it by
-			// reading.
+			// The stream has nothing more to write. If it still reads, it hears of it by that.
+			s.broken, s.arrived = errno, true
+			c.ends[s.side].ready |= readable
 			w.kernel.ShutdownWrite(int(c.ends[s.side].fd))
 		default:
 			c.stream.WriteFailed(s.side)

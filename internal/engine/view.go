@@ -71,6 +71,8 @@ type EndView struct {
 	EdgeTriggered bool
 	// TLS says how the TLS of the connection stands, empty without it.
 	TLS string
+	// Sealed is the size of the buffer with what was sealed and the connection has not taken.
+	Sealed int
 	// WantsRead and WantsWrite are what the stream has use for.
 	WantsRead, WantsWrite bool
 	// Unread is as in evidence.Side; only State looks.
@@ -122,6 +124,9 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 		}
 		if end.tls != nil {
 			v.Ends[side].TLS = end.tls.describe()
+			if b := end.tls.sealed; b != nil {
+				v.Ends[side].Sealed = b.size()
+			}
 		}
 		if end.fd >= 0 {
 			v.Ends[side].registered(&w.descriptors[end.fd], end.reads+end.writes)
