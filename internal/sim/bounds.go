@@ -19,6 +19,8 @@ func (r *run) checkTimers(v *engine.StreamView) {
 	p := w.client[v.Client]
 	f, t := &p.facts, &w.scenario.Timeouts
 	switch v.ServerState {
+	case stream.Initial:
+		r.checkBound(v, "client-hs", f.accepted, w.handshakeTime())
 	case stream.Connecting:
 		r.checkBound(v, "connect", f.began, t.Connect)
 	case stream.Queued:
@@ -106,6 +108,9 @@ func (r *run) checkIdle(streams int) {
 // memoryEvery is how often the memory is looked at, in rests.
 const memoryEvery = 4
 
+// mostSealed is the size of the largest buffer that holds what an end of a stream has sealed.
+const mostSealed = 64 << 10
+
 // checkMemory: the buffers keep within their limit, and all of them are some stream's. The limit is for what
 // makes buffers larger than the first size; one of that size is never refused.
 func (r *run) checkMemory() {
@@ -113,6 +118,9 @@ func (r *run) checkMemory() {
 		return
 	}
 	used, first := 0, 2*r.world.scenario.BufferSize
+	if r.world.scenario.secured() {
+		first += 2 * mostSealed
+	}
 	for _, v := range r.engine.Workers() {
 		used += v.BufferBytes
 		if most := v.BufferLimit + first*r.world.scenario.MaxConn; v.BufferPeak > most {

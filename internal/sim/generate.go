@@ -38,6 +38,7 @@ func Generate(seed uint64, f fault.Set) *Scenario {
 	s.AbortOnClose = m.IntN(4) == 0
 	s.Unix = m.IntN(6) == 0
 	s.NoServers = m.has(NoServers)
+	m.secure()
 	m.timeouts()
 	m.noise()
 	for range leastServers + m.IntN(2) {
@@ -78,6 +79,29 @@ func (m maker) collapse() {
 
 // has decides whether the scenario has a hazard.
 func (m maker) has(h Hazard) bool { return m.Float64() < table[h].in }
+
+// secureShare is the share of the scenarios in which somebody speaks TLS: it costs more than all the rest.
+const secureShare = 0.1
+
+// secure decides who speaks TLS.
+func (m maker) secure() {
+	s := m.s
+	if m.Float64() >= secureShare {
+		return
+	}
+	sides := m.IntN(3)
+	if sides != 1 {
+		s.TLSClient = tlsNames[m.IntN(len(tlsNames))]
+	}
+	if sides != 0 {
+		s.TLSServer = tlsNames[m.IntN(len(tlsNames))]
+	}
+	s.Timeouts.ClientHandshake = m.milliseconds(0, 30, 100)
+	s.MaxSSLConn = m.oneOf(0, 0, 0, 4)
+}
+
+// secured reports whether somebody speaks TLS.
+func (s *Scenario) secured() bool { return s.TLSClient != "" || s.TLSServer != "" }
 
 // orders are what the operator does, and the outages.
 func (m maker) orders() {
@@ -142,7 +166,7 @@ func (m maker) timeouts() {
 
 func (m maker) noise() {
 	for h := range noises {
-		if m.has(h) {
+		if (h < FullHandshake || m.s.secured()) && m.has(h) {
 			m.s.Noise[h] = table[h].most * float64(1+m.IntN(20)) / 20
 		}
 	}

@@ -25,6 +25,19 @@ const (
 	NoPipe
 	ShortSplice
 	KillAny
+	FullHandshake
+	LateHandshake
+	CutByFIN
+	CutByReset
+	CutBySilence
+	Alert
+	Corrupt
+	NotTLS
+	TinyRecord
+	EmptyRecord
+	KeyUpdate
+	Truncated
+	HalfClosed
 	noises // the hazards above are decided at each occasion, those below by the script of the scenario
 
 	Reuse Hazard = iota - 1
@@ -79,6 +92,22 @@ var table = [hazards]struct {
 	ShortSplice: {"short-splice", 0.5, 0.3, "each splice: moves a part though there is more, and room"},
 	KillAny: {"kill-any", 0.25, 0.08, "each turn: the operator ends a stream, in any pair of states " +
 		"alike"},
+
+	FullHandshake: {"full-handshake", 0.33, 0.5, "each TLS connection: no session is taken up"},
+	LateHandshake: {"late-handshake", 0.33, 0.2, "each flight of a handshake: comes late, perhaps when the " +
+		"time is nearly over or just over"},
+	CutByFIN:     {"cut-fin", 0.33, 0.4, "each TLS peer: FIN instead of any byte of what it sends"},
+	CutByReset:   {"cut-reset", 0.33, 0.4, "each TLS peer: the same by RST"},
+	CutBySilence: {"cut-silence", 0.33, 0.4, "each TLS peer: the same, and there is nothing more at all"},
+	Alert: {"alert", 0.33, 0.1, "each flight of a handshake and each send in TLS: an alert instead, that " +
+		"is fatal or not"},
+	Corrupt:     {"corrupt", 0.33, 0.1, "each flight of a handshake and each record: a bit of it is wrong"},
+	NotTLS:      {"not-tls", 0.33, 0.3, "each TLS peer: speaks HTTP instead"},
+	TinyRecord:  {"tiny-record", 0.33, 0.8, "each record: is of a few bytes"},
+	EmptyRecord: {"empty-record", 0.33, 0.5, "each record: comes behind one that holds nothing"},
+	KeyUpdate:   {"key-update", 0.33, 0.5, "each record of TLS 1.3: is the first under new keys"},
+	Truncated:   {"truncated", 0.33, 0.5, "each end in TLS: FIN without word of it"},
+	HalfClosed:  {"half-closed", 0.33, 0.5, "each end in TLS: word of it without FIN"},
 
 	Reuse:           {"reuse", 1, 0, "a descriptor gets the number that was closed last, but for new-number"},
 	HalfCloseClient: {"half-close-client", 0, 0.44, "each client's script: it ends with FIN and reads on"},

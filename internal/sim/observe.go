@@ -21,6 +21,12 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 		a.socket.learn()
 	}
 	for _, met := range s.Situations(now) {
+		switch {
+		case met.Input == "client's handshake completes":
+			p.socket.completes(now)
+		case met.Input == "connected" && p.facts.attempt != nil:
+			p.facts.attempt.socket.completes(now)
+		}
 		p.facts.granted = p.facts.granted || met.Input == "assigned"
 		r.result.Met[met]++
 		if slices.Contains(stream.Ungiven, met) {
@@ -31,6 +37,7 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 			r.world.did(NoServers)
 		}
 	}
+	p.count(s, now)
 	p.facts.before = s.ServerState()
 	if cause := s.Account().Cause; cause >= stream.CauseTimerConnect && cause <= stream.CauseTimerHandshake &&
 		r.timed != p {
@@ -58,6 +65,7 @@ func (r *run) stepped(p *peer, s *stream.Stream, now ktime.Time) {
 	if state == stream.Request {
 		_, p.facts.ahead = r.engine.Slots()
 	}
+	p.shuts(s, now)
 	r.judge(p, s, now)
 }
 

@@ -36,7 +36,14 @@ type told struct {
 	moved     ktime.Time // when bytes last moved, either way, or it began
 	wrote     ktime.Time // when it last took bytes, or it began
 	stirred   ktime.Time // the same, or when anything else was told
+	// Of TLS: bad is set when what the peer sent cannot be accepted, doubt when it may be that it cannot.
+	bad, doubt bool
+	// parted is set when word that nothing more comes met with an error, which reading will tell.
+	parted bool
 }
+
+// failed reports whether the engine may have found the connection broken.
+func (t *told) failed() bool { return t.err != 0 || t.bad || t.doubt || t.parted }
 
 func newTold(now ktime.Time) told {
 	return told{connected: ktime.Never, moved: now, wrote: now, stirred: now}
@@ -63,6 +70,9 @@ func (s *socket) announce(mask uint32) {
 // else.
 func (s *socket) learn() {
 	const broken = sys.EventErr | sys.EventHup
+	if s.peer.tls != nil {
+		return // there is a handshake to come
+	}
 	if s.peer.client < 0 && !s.told.connected.IsSet() && s.announced&(sys.EventOut|broken) == sys.EventOut {
 		s.told.arrives(s.world.clock)
 	}
@@ -72,6 +82,12 @@ func (s *socket) learn() {
 func (s *socket) note(n, wanted int, errno sys.Errno, read bool) (int, sys.Errno) {
 	s.learn()
 	t := &s.told
+	if s.peer.tls != nil {
+		if errno != sys.EAGAIN {
+			s.noteTLS(n, errno, read)
+		}
+		return n, errno
+	}
 	switch {
 	case errno == sys.EAGAIN:
 		return n, errno
@@ -102,7 +118,9 @@ func (s *socket) tell(errno sys.Errno) {
 			s.peer.of.facts.fails(errno, s.world.clock)
 			return
 		}
-		s.told.arrives(s.world.clock)
+		if s.peer.tls == nil {
+			s.told.arrives(s.world.clock)
+		}
 	case errno != 0:
 		s.note(0, 0, errno, true)
 	}
@@ -153,6 +171,8 @@ func (r *run) judge(p *peer, s *stream.Stream, now ktime.Time) {
 		case server != nil && server.told.err != 0:
 			r.fail("ending", "%s: %s failed (%v) and nobody is blamed", p.name, server.peer.name,
 				server.told.err)
+		case s.Ended() && (p.socket.told.bad || server != nil && server.told.bad):
+			r.fail("ending", "%s: what came cannot be accepted and nobody is blamed", p.name)
 		case s.Ended() && !(p.socket.told.eof && server != nil && server.told.eof):
 			r.fail("ending", "%s: the stream ended without an error before both sides had", p.name)
 		}
@@ -236,7 +256,7 @@ func unless(well bool, wrong string) string {
 // blameClient: the client has broken off or, while no server is reached, left without anything to be sent.
 func (r *run) blameClient(p *peer, e stream.Ending) string {
 	t := &p.socket.told
-	if t.err != 0 {
+	if t.failed() || t.eof && p.shaking() {
 		return ""
 	}
 	if e.During != 'Q' && e.During != 'C' {
@@ -251,7 +271,7 @@ func (r *run) blameClient(p *peer, e stream.Ending) string {
 // blameServer: the last attempt failed, or the connection.
 func (r *run) blameServer(f *facts, e stream.Ending) string {
 	if e.During == 'D' {
-		return unless(e.By == 'S' && f.server().told.err != 0, "the server's connection did not fail")
+		return unless(e.By == 'S' && f.server().told.failed(), "the server's connection did not fail")
 	}
 	if e.During != 'C' {
 		return "servers are tried in another phase"
@@ -262,7 +282,13 @@ func (r *run) blameServer(f *facts, e stream.Ending) string {
 	local := false
 	switch f.failure {
 	case 0:
-		return "the last attempt did not fail"
+		if f.attempt == nil || f.attempt.socket == nil {
+			return "the last attempt did not fail"
+		}
+		if local = f.attempt.unbegun() && r.world.scenario.MaxSSLConn > 0; !local &&
+			!f.attempt.socket.told.doubt {
+			return "the last attempt did not fail"
+		}
 	case sys.EMFILE, sys.ENOMEM, sys.EADDRNOTAVAIL:
 		local = true
 	case sys.EAGAIN: // of a unix server: its queue is full
@@ -277,6 +303,10 @@ func (r *run) blameServer(f *facts, e stream.Ending) string {
 // blameSilentClient: a timeout of the client's side has passed.
 func (r *run) blameSilentClient(p *peer, e stream.Ending, now ktime.Time) string {
 	t := &r.world.scenario.Timeouts
+	if e.During == 'R' && p.shaking() {
+		limit := r.world.handshakeTime()
+		return unless(limit > 0 && now.Sub(p.facts.accepted) >= limit, "it has time left for its handshake")
+	}
 	if e.During == 'Q' || e.During == 'C' {
 		return unless(t.Client > 0 && p.taken == 0 && now.Sub(p.facts.accepted) >= t.Client,
 			"the client's timeout has not passed without a byte from it")
@@ -320,7 +350,7 @@ func (w *World) overdue(of, server *socket, waits bool, own, fin time.Duration, 
 	if d := w.scenario.Timeouts.Tunnel; d > 0 {
 		limit, since = d, server.told.connected
 	}
-	halfClosed := of.shut || of.told.eof || of.told.err != 0
+	halfClosed := of.shut || of.told.eof || of.told.failed()
 	passed := func(from ktime.Time) bool {
 		still := now.Sub(max(from, since))
 		return limit > 0 && still >= limit || fin > 0 && halfClosed && still >= fin

@@ -33,6 +33,7 @@ type peer struct {
 	sent      int    // bytes given to the network
 	taken     int    // of these, read by the engine
 	unread    int    // bytes received while paused
+	crowd     int    // bytes that came while paused, sealed ones as they came
 	received  int    // bytes received and read
 	discarded int    // bytes that came after the close
 	from      int    // whose bytes they are: the sender's number, -1 when there are none yet
@@ -41,6 +42,7 @@ type peer struct {
 	facts     facts  // of a client's stream
 	of        *peer  // of an attempt to reach a server, the client
 	partner   *peer  // the server's end of a client's stream, as far as that was seen
+	tls       *tlsPeer
 }
 
 // firstServer is the first number of a server's connection. The first byte of what it sends is its number;
@@ -103,8 +105,11 @@ func (w *World) newPeer(v *server) *peer {
 	return p
 }
 
-// begin starts the script.
-func (p *peer) begin() { p.next() }
+// begin starts the script, and the handshake.
+func (p *peer) begin() {
+	p.secure()
+	p.next()
+}
 
 // next arranges for the next step.
 func (p *peer) next() {
@@ -158,7 +163,7 @@ func (p *peer) do(s Step) {
 		p.resume()
 	case Hold:
 		p.hold = true
-	case Await, AwaitEnd:
+	case Await, AwaitEnd, CutFIN, CutReset, CutSilence:
 	}
 }
 
@@ -171,24 +176,38 @@ func (p *peer) send(n int) {
 		p.over = true
 		return
 	}
+	if p.tls != nil {
+		p.tls.send(n)
+		return
+	}
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = pattern(p.sender(), p.sent+i)
+	}
+	p.sent += n
+	p.transmit(b)
+}
+
+// transmit gives bytes to the network. They arrive at once, or in pieces.
+func (p *peer) transmit(b []byte) {
 	p.arriveAtEngine()
-	whole := n
-	if n > 1 && p.world.strikes(SplitSend) {
-		n = 1 + p.world.random.IntN(n-1)
+	p.world.tell("%s: sends %d", p.name, len(b))
+	p.transit = append(p.transit, b...)
+	p.arriveInPieces()
+}
+
+// arriveInPieces is arriveAtEngine, perhaps of a part, with the rest a little later.
+func (p *peer) arriveInPieces() {
+	n := len(p.transit)
+	if n < 2 || p.over || p.gone || !p.world.strikes(SplitSend) {
+		p.arriveAtEngine()
+		return
 	}
-	for i := range whole {
-		to := &p.socket.receive
-		if i >= n {
-			to = &p.transit
-		}
-		*to = append(*to, pattern(p.sender(), p.sent+i))
-	}
-	p.sent += whole
-	p.world.tell("%s: sends %d", p.name, whole)
+	n = 1 + p.world.random.IntN(n-1)
+	p.socket.receive = append(p.socket.receive, p.transit[:n]...)
+	p.transit = append([]byte(nil), p.transit[n:]...)
 	p.socket.edge()
-	if n < whole {
-		p.world.after(p.world.soon(), p.arriveAtEngine)
-	}
+	p.world.after(p.world.soon(), p.arriveInPieces)
 }
 
 // arriveAtEngine ends the way of what was sent and has not arrived; whatever else a peer does arrives behind
@@ -214,14 +233,12 @@ func (p *peer) sendUrgent() {
 	p.socket.edge()
 }
 
+// fin says that nothing more comes: in TLS, if it may, and by shutting the direction, which with TLS is not
+// the same.
 func (p *peer) fin() {
 	if p.finSent || p.over {
 		return
 	}
-	if !p.gone {
-		p.arriveAtEngine()
-	}
-	p.finSent = true
 	if !p.endSent && !p.closed {
 		h := HalfCloseServer
 		if p.client >= 0 {
@@ -229,6 +246,21 @@ func (p *peer) fin() {
 		}
 		p.world.did(h)
 	}
+	if p.tls != nil && !p.gone && p.tls.finish() {
+		return
+	}
+	p.shut()
+}
+
+// shut shuts the direction to the engine.
+func (p *peer) shut() {
+	if p.over || p.socket.fin || p.tls != nil && p.tls.silent {
+		return
+	}
+	if !p.gone {
+		p.arriveAtEngine()
+	}
+	p.finSent = true
 	p.socket.fin = true
 	p.world.tell("%s: FIN", p.name)
 	p.socket.edge()
@@ -236,7 +268,7 @@ func (p *peer) fin() {
 
 // closeBoth closes: bytes that arrive later are answered with a reset.
 func (p *peer) closeBoth() {
-	if p.unread > 0 {
+	if p.crowd > 0 {
 		p.reset()
 		return
 	}
@@ -245,6 +277,7 @@ func (p *peer) closeBoth() {
 		p.world.did(CloseBoth)
 	}
 	p.fin()
+	p.shut()
 }
 
 func (p *peer) reset() {
@@ -264,7 +297,7 @@ func (p *peer) reset() {
 func (p *peer) resume() {
 	p.paused = false
 	p.received += p.unread
-	p.unread = 0
+	p.unread, p.crowd = 0, 0
 	if p.endSent {
 		p.endSeen = true
 	}
@@ -274,7 +307,13 @@ func (p *peer) resume() {
 
 // arrive takes bytes that the engine has written.
 func (p *peer) arrive(b []byte) {
-	if p.from < 0 {
+	if p.paused {
+		p.crowd += len(b)
+	}
+	if p.tls != nil {
+		b = p.tls.receive(b)
+	}
+	if p.from < 0 && len(b) > 0 {
 		p.from = int(b[0])
 	}
 	if p.closed {
@@ -285,6 +324,14 @@ func (p *peer) arrive(b []byte) {
 		p.socket.edge()
 		return
 	}
+	p.take(b)
+	if p.tls != nil && p.tls.announced {
+		p.endOfData()
+	}
+}
+
+// take takes bytes of the other side's.
+func (p *peer) take(b []byte) {
 	at := p.received + p.unread
 	for i, c := range b {
 		if want := pattern(p.from, at+i); c != want {
@@ -298,12 +345,27 @@ func (p *peer) arrive(b []byte) {
 		return
 	}
 	p.received += len(b)
-	p.progress()
+	if len(b) > 0 {
+		p.progress()
+	}
 }
 
 // end takes the end of what the engine sends.
 func (p *peer) end() {
 	if p.over {
+		return
+	}
+	if p.tls != nil {
+		p.tls.eof = true
+		p.take(p.tls.work())
+	}
+	p.endOfData()
+}
+
+// endOfData takes the end of the bytes that the engine sends, which with TLS may come before that of its
+// direction.
+func (p *peer) endOfData() {
+	if p.endSent || p.over {
 		return
 	}
 	p.endSent = true
@@ -344,5 +406,8 @@ func (p *peer) finale() {
 	}
 	if p.endSeen && !p.hold && !p.finSent {
 		p.world.after(answerEnd, p.fin)
+	}
+	if p.endSeen && !p.hold && p.tls != nil && p.tls.half {
+		p.world.after(answerEnd, p.shut)
 	}
 }

@@ -69,6 +69,9 @@ func (w *World) spliceIn(s *socket, p *pipe, n int) (int, sys.Errno) {
 	if s.urgent > 0 {
 		s.urgent -= n
 	}
+	if s.peer.tls != nil {
+		w.fail("pipes", "%s is spliced, and has TLS", w.describe(s.fd))
+	}
 	s.peer.taken += n
 	return n, 0
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"crypto/tls"
 	"fmt"
 	"iter"
 	"strings"
@@ -88,6 +89,7 @@ type run struct {
 	// buffered is the size of all buffers of streams, when the workers last rested; rests counts how often
 	// they did.
 	buffered, rests int
+	secured         int     // connections with TLS, when the workers last rested
 	line            []*peer // the clients of streams that wait for a slot, in the order in which they came
 }
 
@@ -130,6 +132,11 @@ func Run(s *Scenario, o Options) *Result {
 	r.schedule(s)
 	r.play()
 	r.finish(s)
+	for _, p := range w.peers {
+		if p.tls != nil {
+			p.tls.conn.Close()
+		}
+	}
 	r.result.Happened = w.happened
 	return &r.result
 }
@@ -193,7 +200,10 @@ func (r *run) start(s *Scenario) error {
 	e, err := engine.New(engine.Options{
 		Config: c, Kernel: w, Workers: s.Workers, MaxConn: maxConn, Seed: s.Seed,
 		MaxPipes: s.Pipes, PipeSize: pipeSize,
-		Listeners: []engine.Listener{{FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0]}},
+		Listeners: []engine.Listener{{
+			FD: fd, Proxy: c.Proxies[0], Bind: c.Proxies[0].Binds[0], TLS: w.frontTLS(),
+		}},
+		ServerTLS: func(*config.Server) *tls.Config { return w.backTLS() },
 		Resolve: func(v *config.Server) (sys.Address, error) {
 			return s.serverAddress(v.ID - 1), nil
 		},
@@ -235,7 +245,7 @@ func configure(s *Scenario) *config.Config {
 		Timeouts: config.Timeouts{
 			Connect: s.Timeouts.Connect, Client: s.Timeouts.Client, Server: s.Timeouts.Server,
 			Tunnel: s.Timeouts.Tunnel, ClientFin: s.Timeouts.ClientFin, ServerFin: s.Timeouts.ServerFin,
-			Queue: s.Timeouts.Queue,
+			Queue: s.Timeouts.Queue, ClientHS: s.Timeouts.ClientHandshake,
 		},
 		Logs:  []config.LogTarget{{}},
 		Binds: []*config.Bind{{ID: 1}},
@@ -250,6 +260,7 @@ func configure(s *Scenario) *config.Config {
 	c := &config.Config{Proxies: []*config.Proxy{p}}
 	c.Global.BufferSize = s.BufferSize
 	c.Global.MaxAccept = 4
+	c.Global.TLS.MaxConn = s.MaxSSLConn
 	if s.Fault != 0 {
 		c.Global.Whyspin.Faults = []config.Fault{{Fault: s.Fault, Probability: 1}}
 	}

@@ -10,6 +10,7 @@ package sim
 import (
 	"bufio"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ type Scenario struct {
 	Retries       int
 	Redispatch    int
 	AbortOnClose  bool
+	// TLSClient and TLSServer are the version of TLS that clients and servers speak, empty for none.
+	TLSClient, TLSServer string
+	// MaxSSLConn is the limit of connections with TLS, 0 for none.
+	MaxSSLConn int
 	// Unix makes the servers listen on unix sockets: connects end at once, and reads stop short of what is
 	// there.
 	Unix bool
@@ -51,7 +56,7 @@ type Scenario struct {
 
 // Timeouts are those of the configuration, 0 for none.
 type Timeouts struct {
-	Connect, Client, Server, Tunnel, ClientFin, ServerFin, Queue time.Duration
+	Connect, Client, Server, Tunnel, ClientFin, ServerFin, Queue, ClientHandshake time.Duration
 }
 
 // Answer is what a server does with a connection attempt.
@@ -108,11 +113,21 @@ const (
 	// Hold keeps the connection open at the end of the script even when the other side has shut its own
 	// direction. Without it a peer answers an end with an end.
 	Hold
+	// CutFIN cuts the connection of a peer with TLS by FIN when it has sent N bytes, sealed ones and those of
+	// its handshake; CutReset does by RST, and CutSilence by letting nothing more arrive. Only as the first
+	// step has it an effect.
+	CutFIN
+	CutReset
+	CutSilence
 )
 
 var verbNames = [...]string{
 	"send", "urgent", "await", "await-end", "fin", "close", "reset", "pause", "resume", "hold",
+	"cut-fin", "cut-reset", "cut-silence",
 }
+
+// counts reports whether a verb goes with a number.
+func (v Verb) counts() bool { return v == Send || v == Await || v >= CutFIN }
 
 // Step is one thing a peer does, After the one before was done.
 type Step struct {
@@ -155,6 +170,7 @@ func (s *Scenario) String() string {
 	if s.AbortOnClose {
 		line("abortonclose")
 	}
+	s.textTLS(line)
 	if s.Unix {
 		line("unix")
 	}
@@ -199,6 +215,18 @@ func (s *Scenario) String() string {
 	return b.String()
 }
 
+func (s *Scenario) textTLS(line func(string, ...any)) {
+	if s.TLSClient != "" {
+		line("tls-client %s", s.TLSClient)
+	}
+	if s.TLSServer != "" {
+		line("tls-server %s", s.TLSServer)
+	}
+	if s.MaxSSLConn > 0 {
+		line("maxsslconn %d", s.MaxSSLConn)
+	}
+}
+
 type namedDuration struct {
 	name  string
 	value *time.Duration
@@ -208,6 +236,7 @@ func (t *Timeouts) list() []namedDuration {
 	return []namedDuration{
 		{"connect", &t.Connect}, {"client", &t.Client}, {"server", &t.Server}, {"tunnel", &t.Tunnel},
 		{"client-fin", &t.ClientFin}, {"server-fin", &t.ServerFin}, {"queue", &t.Queue},
+		{"client-hs", &t.ClientHandshake},
 	}
 }
 
@@ -215,7 +244,7 @@ func stepsText(steps []Step) string {
 	words := make([]string, len(steps))
 	for i, s := range steps {
 		words[i] = verbNames[s.Do]
-		if s.Do == Send || s.Do == Await {
+		if s.Do.counts() {
 			words[i] += " " + strconv.Itoa(s.N)
 		}
 		if s.After > 0 {
@@ -278,6 +307,14 @@ func (s *Scenario) parseLine(line string) error {
 	case "abortonclose":
 		s.AbortOnClose = true
 		return nil
+	case "tls-client", "tls-server":
+		if !slices.Contains(tlsNames, arg(1)) {
+			return fmt.Errorf("no version of TLS named %q", arg(1))
+		}
+		*map[string]*string{"tls-client": &s.TLSClient, "tls-server": &s.TLSServer}[words[0]] = arg(1)
+		return nil
+	case "maxsslconn":
+		return number(&s.MaxSSLConn)
 	case "unix":
 		s.Unix = true
 		return nil
@@ -394,7 +431,7 @@ func parseSteps(script string) ([]Step, error) {
 			return nil, fmt.Errorf("no step named %q", words[0])
 		}
 		step.Do = Verb(i)
-		if step.Do == Send || step.Do == Await {
+		if step.Do.counts() {
 			if len(words) < 2 {
 				return nil, fmt.Errorf("step %q needs a number of bytes", text)
 			}

@@ -86,15 +86,15 @@ func TestEveryFaultIsFound(t *testing.T) {
 // the check for lost wakeups must see those that matter.
 func TestALostEdgeIsFound(t *testing.T) {
 	found := map[string]int{}
-	for seed := range uint64(200) {
+	for seed := range uint64(quickSeeds) {
 		s := Generate(seed, 0)
 		for _, v := range Run(s, Options{Deaf: 1 + int(seed)%20}).Violations {
 			found[v.Rule]++
 		}
 	}
 	if found["rule 6"] < 40 {
-		t.Errorf("an edge lost in each of 200 worlds was noticed %d times, should be 40 or more; all: %v",
-			found["rule 6"], found)
+		t.Errorf("an edge lost in each of %d worlds was noticed %d times, should be 40 or more; all: %v",
+			quickSeeds, found["rule 6"], found)
 	}
 }
 

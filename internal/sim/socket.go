@@ -34,6 +34,7 @@ type socket struct {
 	crowded  bool      // by a hazard: there is no room for a while
 	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
+	parting  bool      // what is being written are the last bytes
 	// announced is the last event that was delivered; finKnown is set once one has told of the peer's end.
 	announced uint32
 	finKnown  bool
@@ -69,7 +70,7 @@ func (s *socket) room() int {
 	if s.crowded {
 		return 0
 	}
-	return window - s.peer.unread
+	return window - s.peer.crowd
 }
 
 // edge tells epoll that something has changed.
@@ -153,7 +154,9 @@ func (w *World) connect(to sys.Address) (*peer, sys.Errno) {
 	w.tell("%s: connection attempt", p.name)
 	if w.scenario.Unix {
 		s.establish()
-		s.told.arrives(w.clock)
+		if p.tls == nil {
+			s.told.arrives(w.clock)
+		}
 		return p, 0
 	}
 	switch answer {
@@ -304,7 +307,9 @@ func (s *socket) read(p []byte) (int, sys.Errno) {
 	if s.urgent > 0 {
 		s.urgent -= n
 	}
-	s.peer.taken += n
+	if s.peer.tls == nil {
+		s.peer.taken += n
+	}
 	return n, 0
 }
 
@@ -346,7 +351,9 @@ func (w *World) NoDelay(fd int) {
 func (w *World) Write(fd int, p []byte, last bool) (int, sys.Errno) {
 	w.call()
 	s := w.file(fd).socket
+	s.parting = last
 	n, errno := w.deliver(s, p)
+	s.parting = false
 	if last && n == len(p) {
 		w.held = append(w.held, s)
 	}

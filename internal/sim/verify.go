@@ -14,12 +14,18 @@ func (r *run) atRest() {
 	w := r.world
 	nearest := ktime.Never
 	streams := 0
-	r.buffered = 0
+	r.buffered, r.secured = 0, 0
 	r.engine.Visit(func(v *engine.StreamView) bool {
 		streams++
-		r.buffered += v.RequestSize + v.ResponseSize
+		r.buffered += v.RequestSize + v.ResponseSize + v.Ends[0].Sealed + v.Ends[1].Sealed
 		r.result.Reached[[2]stream.SideState{v.ClientState, v.ServerState}]++
 		nearest = ktime.Min(nearest, v.Deadline)
+		if w.scenario.TLSClient != "" {
+			r.secured++
+		}
+		if v.Ends[stream.Server].TLS != "" {
+			r.secured++
+		}
 		if v.Due {
 			r.fail("rule 6", "stream %s is due to run while its worker sleeps", v.ID)
 		}
@@ -53,11 +59,15 @@ func (r *run) checkLimits(streams int) {
 	if streams > s.MaxConn {
 		r.fail("limit", "%d streams, maxconn is %d", streams, s.MaxConn)
 	}
+	if s.MaxSSLConn > 0 && r.secured > s.MaxSSLConn {
+		r.fail("limit", "%d connections with TLS, maxsslconn is %d", r.secured, s.MaxSSLConn)
+	}
+	full := s.TLSClient != "" && s.MaxSSLConn > 0 && r.secured == s.MaxSSLConn
 	resting := w.trouble.IsSet() && w.now.Sub(w.trouble) < afterTrouble
 	if len(w.listen.backlog) > 0 && streams == s.MaxConn {
 		w.did(ProxyFull)
 	}
-	if n := len(w.listen.backlog); n > 0 && streams < s.MaxConn && !resting {
+	if n := len(w.listen.backlog); n > 0 && streams < s.MaxConn && !full && !resting {
 		r.fail("limit", "%d connections wait in the backlog, with %d streams and maxconn %d", n, streams,
 			s.MaxConn)
 	}
@@ -117,7 +127,7 @@ func (r *run) compare(v *engine.StreamView) {
 		r.fail("connect", "stream %s: %s is taken for established", v.ID, server.peer.name)
 	}
 	if v.ServerState == stream.Connecting && !v.Due && server != nil && server.state == established &&
-		!r.willTell(v, server) {
+		!r.willTell(v, server) && v.Ends[stream.Server].TLS == "" {
 		r.fail("rule 6", "stream %s: the connect to %s has ended and the engine does not know", v.ID,
 			server.peer.name)
 	}
@@ -130,7 +140,8 @@ func (r *run) compare(v *engine.StreamView) {
 		if stream.Side(side) == stream.Server {
 			in, out = v.Response, v.Request
 		}
-		if out.Out == stream.Shut && !s.shut && !s.broken && v.ServerState == stream.Established {
+		pending := s.peer.tls != nil && s.noRoom // word of it in TLS waits for room
+		if out.Out == stream.Shut && !pending && !s.shut && !s.broken && v.ServerState == stream.Established {
 			r.fail("shutdown", "stream %s: %s is not told that nothing more comes", v.ID, s.peer.name)
 		}
 		canRead, canWrite, due := r.engine.Readiness(v.Worker-1, end.FD)

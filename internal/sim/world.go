@@ -56,6 +56,8 @@ type World struct {
 	// running is set once the engine is made, so that it is not for want of memory that it is not.
 	running bool
 
+	tls tlsWorld
+
 	// yield suspends the worker that waits, see EpollWait.
 	yield map[int]func(timeout int) bool
 	fail  func(rule string, format string, args ...any)

@@ -107,14 +107,10 @@ func (s *Stream) fires(t Timer, now ktime.Time) bool {
 // takes the error with it and is reported as "server refuses bytes"; a look at the socket's error after that
 // finds none.
 //
-// In Initial a stream rests only during its client's TLS handshake, and no simulated client has one.
+// In Initial a client is refused by a rule, and no simulated proxy has one.
 var Ungiven = []Situation{
 	{Closed, Established, "server breaks"},
-	{Established, Initial, "kill order"},
-	{Established, Initial, "client's handshake completes"},
-	{Established, Initial, "client's handshake fails"},
 	{Established, Initial, "client is refused"},
-	{Established, Initial, "timeout client-hs"},
 }
 
 // Admitted returns every situation that can come about.
