@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"iter"
+	"runtime"
 	"strings"
 	"time"
 
@@ -51,6 +52,8 @@ type Options struct {
 	// GoOn goes on after a broken rule, each kind of which is then reported once, so that the consequences
 	// show.
 	GoOn bool
+	// Alone says that nothing else runs in the process, so that coroutines that are left can be counted.
+	Alone bool
 	// Deaf makes the world lose every edge of this number, counted from 1: a broken kernel, for testing
 	// that the checks of the simulator can fail.
 	Deaf int
@@ -112,6 +115,7 @@ type workerRun struct {
 
 // Run lets a scenario happen.
 func Run(s *Scenario, o Options) *Result {
+	before := runtime.NumGoroutine()
 	r := &run{world: newWorld(s), options: o, records: map[sys.Address]*engine.Record{}}
 	r.world.deaf = o.Deaf
 	r.result.Reached, r.result.Met = map[[2]stream.SideState]int{}, map[stream.Situation]int{}
@@ -136,6 +140,9 @@ func Run(s *Scenario, o Options) *Result {
 		if p.tls != nil {
 			p.tls.conn.Close()
 		}
+	}
+	if n := runtime.NumGoroutine() - before; o.Alone && n > 0 {
+		r.fail("coroutines", "%d coroutines are left of TLS handshakes", n)
 	}
 	r.result.Happened = w.happened
 	return &r.result

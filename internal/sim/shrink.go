@@ -38,7 +38,7 @@ type shrinker struct {
 // breaks reports whether the scenario breaks the rule.
 func (h *shrinker) breaks(s *Scenario) bool {
 	h.runs++
-	for _, v := range Run(s, Options{}).Violations {
+	for _, v := range Run(s, Options{Alone: true}).Violations {
 		if v.Rule == h.rule {
 			h.last = v
 			return true

@@ -547,6 +547,9 @@ func (w *World) close(fd int, f *file) {
 func (w *World) drop(s *socket, reset bool) {
 	was := s.state
 	s.state = closed
+	if l := s.peer.tls; l != nil {
+		l.crowded = s.noRoom
+	}
 	switch {
 	case was == connecting || s.broken:
 		s.peer.over = true

@@ -34,6 +34,7 @@ type tlsPeer struct {
 	foreign bool // does not speak TLS
 	half    bool // has said in TLS that nothing more comes, and has not shut its direction
 
+	crowded   bool // the engine closed when a write found no room: word of the end may be lost with it
 	announced bool // the engine has said in TLS that nothing more comes
 	failed    error
 	wire      wireLog

@@ -219,6 +219,9 @@ func (r *run) checkLeaks() {
 			r.fail("rule 2", "worker %d had %d wakeups that left a deadline in the past", v.Index, v.Late)
 		}
 	}
+	if t := r.engine.TLS(); t.Current != [2]int{} || t.Lent != 0 {
+		r.fail("leak", "%v connections with TLS and %d buffers for them without any stream", t.Current, t.Lent)
+	}
 	if slots, queued := r.engine.Slots(); slots != 0 || queued != 0 {
 		r.fail("leak", "%d slots and %d places in queues are taken without any stream", slots, queued)
 	}
@@ -252,6 +255,10 @@ func (r *run) checkBytes() {
 			r.fail("bytes", "%s: %d bytes were taken from it and %d delivered", p.name, p.taken, got)
 		}
 		r.checkRetries(p, record)
+		if server := p.facts.server(); server != nil {
+			r.checkCandor(p, server.peer, 'S', record.Ending)
+			r.checkCandor(server.peer, p, 'C', record.Ending)
+		}
 		if record.Ending.By != 0 {
 			continue
 		}
@@ -302,6 +309,21 @@ func (r *run) checkOrderly(p *peer) {
 	}
 	if !p.endSent {
 		r.fail("shutdown", "%s: the stream ended without an error and it was not told", p.name)
+	}
+	if l := p.tls; l != nil && !l.announced && !l.crowded {
+		r.fail("shutdown", "%s: the stream ended without an error and it was not told in TLS", p.name)
+	}
+}
+
+// checkCandor: a peer with TLS can tell when bytes are missing, because the other side's ended in an error:
+// then nothing says that they have come to their end.
+func (r *run) checkCandor(p, source *peer, blamed byte, e stream.Ending) {
+	if p.tls == nil || !p.tls.announced || e.By != blamed || e.During != 'D' {
+		return
+	}
+	if t := &source.socket.told; t.failed() && !t.eof {
+		r.fail("shutdown", "%s was told in TLS that it got everything, and %s broke off (%s)", p.name,
+			source.name, e)
 	}
 }
 

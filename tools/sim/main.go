@@ -76,7 +76,7 @@ func replay(file string) int {
 
 // play runs a scenario and prints its transcript.
 func play(s *sim.Scenario) *sim.Result {
-	r := sim.Run(s, sim.Options{Transcript: true})
+	r := sim.Run(s, sim.Options{Transcript: true, Alone: true})
 	for _, line := range r.Transcript {
 		fmt.Println(line)
 	}
