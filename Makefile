@@ -5,6 +5,7 @@ SEEDS    ?= 2000
 FUZZTIME ?= 1m
 LEAKS    ?= 1000
 FOR      ?= 10m
+COUNT    ?= 100000
 # Most tests watch live programs on whatever machine this is. What fails there is run once more, alone, and both runs
 # are printed; what fails twice, or in several places at once, has failed.
 TESTS     = $(GO) tool gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=4 \
@@ -19,7 +20,7 @@ KERNEL_PACKAGES   = busybox-static qemu-system-x86
 GENERATE_PACKAGES = clang-19 llvm-19 clang-format-19
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps test race sim test-kernels leakcheck calls chaos soak probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
+.PHONY: help build deps test race sim test-kernels leakcheck calls chaos soak handshakes probecost demo catalogue recordings differential bench generate check-generate lint fuzz clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +66,10 @@ chaos: build ## make chaos [FOR=10m] [SEED=s]: the worst clients and servers, he
 soak: build ## make soak [FOR=10m]: saturation; no leak, no growth, a flat p99
 	@$(GO) build -o bin/chaos ./tools/chaos
 	@bin/chaos -profiles bin -soak -for $(FOR)
+
+handshakes: build ## make handshakes [COUNT=100000] [SEED=s]: TLS handshakes, 5 % of them cut anywhere; nothing may be left
+	@$(GO) build -o bin/chaos ./tools/chaos
+	@bin/chaos -handshakes $(COUNT) $(if $(SEED),-seed $(SEED))
 
 calls: build ## the system calls per request and per connection, beside HAProxy's
 	@tools/packages haproxy strace

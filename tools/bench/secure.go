@@ -3,25 +3,20 @@ package main
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/whyspin/whyspin/tools/selfsigned"
 )
 
 // keyKind is the kind of a certificate's key.
@@ -35,12 +30,9 @@ type keyKind struct {
 }
 
 var (
-	ellipticKey = keyKind{"ECDSA P-256", func() (crypto.Signer, error) {
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}, crypto.SHA256, "ecdsap256"}
-	rsaKey = keyKind{"RSA 2048", func() (crypto.Signer, error) {
-		return rsa.GenerateKey(rand.Reader, 2048)
-	}, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}, "rsa2048"}
+	ellipticKey = keyKind{"ECDSA P-256", selfsigned.ECDSA, crypto.SHA256, "ecdsap256"}
+	rsaKey      = keyKind{"RSA 2048", selfsigned.RSA,
+		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}, "rsa2048"}
 )
 
 // identity is a certificate with its key, in one file.
@@ -50,33 +42,13 @@ type identity struct {
 	kind keyKind
 }
 
-// newIdentity makes a certificate that is its own authority.
 func (b *bench) newIdentity(kind keyKind) (*identity, error) {
-	key, err := kind.generate()
-	if err != nil {
-		return nil, fmt.Errorf("generating a key: %w", err)
+	i := &identity{file: filepath.Join(b.directory, kind.openssl+".pem"), kind: kind}
+	certificate, err := selfsigned.Write(i.file, kind.generate)
+	if err == nil {
+		i.key = certificate.PrivateKey.(crypto.Signer)
 	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "bench"},
-		DNSNames: []string{"bench"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("making a certificate: %w", err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("writing a key: %w", err)
-	}
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
-	i := &identity{file: filepath.Join(b.directory, kind.openssl+".pem"), key: key, kind: kind}
-	if err := os.WriteFile(i.file, text, 0o600); err != nil {
-		return nil, fmt.Errorf("writing a certificate: %w", err)
-	}
-	return i, nil
+	return i, err
 }
 
 // signing is how much CPU time a signature in a handshake takes, by the same code as in whyspin.
@@ -112,7 +84,7 @@ const (
 // client returns how clients speak TLS.
 func client(curve tls.CurveID) *tls.Config {
 	return &tls.Config{
-		InsecureSkipVerify: true, ServerName: "bench", MinVersion: tls.VersionTLS13,
+		InsecureSkipVerify: true, ServerName: selfsigned.Name, MinVersion: tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{curve},
 	}
 }

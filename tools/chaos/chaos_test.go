@@ -45,6 +45,23 @@ func TestNothingIsLeftOfAShortRun(t *testing.T) {
 	}
 }
 
+// TestNothingIsLeftOfHandshakes is make handshakes with fewer of them, and more of them cut: so that it shows
+// when something is left.
+func TestNothingIsLeftOfHandshakes(t *testing.T) {
+	o := options{whyspin: buildWhyspin(t), workers: 3, seed: 1, over: time.Minute, handshakes: 2000, cut: 0.3}
+	var said strings.Builder
+	wrong, err := o.playHandshakes(t.Context(), &said)
+	t.Log(said.String())
+	if err != nil || len(wrong) > 0 {
+		t.Errorf("%v\n%s", err, strings.Join(wrong, "\n"))
+	}
+	for _, what := range append(cuttingNames[:], "sessions taken up", endClosed, endBroken, endLate) {
+		if !strings.Contains(said.String(), what) {
+			t.Errorf("nothing about %q", what)
+		}
+	}
+}
+
 func TestGrowingLatenciesAreFound(t *testing.T) {
 	steady := func(from, to time.Duration) *course {
 		c := &course{}

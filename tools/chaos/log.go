@@ -16,7 +16,7 @@ type logbook struct {
 	ended  chan struct{}
 
 	mu   sync.Mutex
-	ends map[string]int // by the termination state in the log
+	ends map[string]int // by the termination state in the log, or what it says instead
 	// warnings are the first lines of level warning and above: suspicions, findings, alerts.
 	warnings []string
 }
@@ -28,8 +28,9 @@ const keptWarnings = 10
 // facility local0 times 8, plus the level, RFC 3164.
 var warningPattern = regexp.MustCompile(`^<(?:12[89]|13[0-2])>\S+ +\S+ \S+ (.*)`)
 
-// endPattern finds the termination state of a line of "option tcplog".
-var endPattern = regexp.MustCompile(` (\S\S) \d+/\d+/\d+/\d+/\+?\d+ \d+/\d+\s*$`)
+// endPattern finds the termination state of a line of "option tcplog", or what a line says of a handshake.
+var endPattern = regexp.MustCompile(
+	`(?: (\S\S) \d+/\d+/\d+/\d+/\+?\d+ \d+/\d+|: ([A-Z][a-z ]* SSL handshake|SSL handshake failure))\s*$`)
 
 func newLogbook() (*logbook, error) {
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -53,7 +54,7 @@ func (l *logbook) read() {
 		}
 		l.mu.Lock()
 		if m := endPattern.FindSubmatch(line[:n]); m != nil {
-			l.ends[string(m[1])]++
+			l.ends[string(m[1])+string(m[2])]++
 		} else if m := warningPattern.FindSubmatch(line[:n]); m != nil && len(l.warnings) < keptWarnings {
 			l.warnings = append(l.warnings, string(m[1]))
 		}
@@ -71,6 +72,13 @@ func (l *logbook) warned() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.warnings)
+}
+
+// counts returns how many streams ended in each termination state.
+func (l *logbook) counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.ends)
 }
 
 // String lists the ends, the most frequent first.

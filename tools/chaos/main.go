@@ -2,11 +2,13 @@
 //
 //	chaos [-for 10m] [-seed N] [-workers N] [-global LINE] [-profiles DIR] [-whyspin bin/whyspin]
 //	chaos -soak [-for 10m] ...
+//	chaos -handshakes 100000 [-cut 0.05] ...
 //
 // The first is the storm: real clients and servers reset, stall, half-close, trickle, disappear, leave at
 // once and fill up queues; servers refuse, go away and come back, or never answer; streams are killed; and in
 // the midst of them healthy clients hold conversations whose every byte is verified. In the soak a bounded
-// number of connections sends request after request as fast as they are answered.
+// number of connections sends request after request as fast as they are answered. The third makes a number
+// of TLS handshakes, of which some are cut at any of its bytes: by FIN, by RST, or by silence.
 //
 // When the traffic has ended nothing may be left: no stream, no descriptor, no more live heap than after the
 // warm-up (and 10 %); the p99 must not have grown while the traffic went on; there must have been no
@@ -34,7 +36,10 @@ type options struct {
 	workers int
 	seed    uint64 // of what is random; the order of events is the machine's
 	soak    bool
-	global  string // lines for the section global
+	// handshakes is how many there are, 0 for the storm or the soak.
+	handshakes int
+	cut        float64 // the share of them that are cut
+	global     string  // lines for the section global
 	// profiles is the directory for profiles of the heap after the warm-up and at the end; empty for none.
 	profiles string
 }
@@ -42,6 +47,9 @@ type options struct {
 func main() { os.Exit(run(os.Args[1:])) }
 
 func (o options) kind() string {
+	if o.handshakes > 0 {
+		return "handshakes"
+	}
 	if o.soak {
 		return "soak"
 	}
@@ -52,6 +60,8 @@ func run(arguments []string) int {
 	set := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	var o options
 	set.BoolVar(&o.soak, "soak", false, "saturation instead of the storm")
+	set.IntVar(&o.handshakes, "handshakes", 0, "a `number` of TLS handshakes instead of the storm")
+	set.Float64Var(&o.cut, "cut", 0.05, "the `share` of the handshakes that are cut")
 	set.DurationVar(&o.over, "for", 10*time.Minute, "how `long` the traffic goes on")
 	set.IntVar(&o.workers, "workers", 4, "the `number` of the proxy's workers")
 	set.Uint64Var(&o.seed, "seed", rand.Uint64()>>32, "the `seed` of what is random")
@@ -65,13 +75,17 @@ func run(arguments []string) int {
 	if err := set.Parse(arguments); err != nil {
 		return 2
 	}
-	if set.NArg() > 0 || o.over < time.Second || o.workers < 1 {
+	if set.NArg() > 0 || o.over < time.Second || o.workers < 1 || o.handshakes < 0 {
 		fmt.Fprintln(os.Stderr, "chaos: it takes a second at least, a worker at least, and no arguments")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	wrong, err := o.play(ctx, os.Stdout)
+	play := o.play
+	if o.handshakes > 0 {
+		play = o.playHandshakes
+	}
+	wrong, err := play(ctx, os.Stdout)
 	for _, w := range wrong {
 		fmt.Println("WRONG:", w)
 	}

@@ -250,6 +250,18 @@ func (p *proxy) liveHeap(ctx context.Context) (bytes int64, err error) {
 	return bytes, nil
 }
 
+// goroutines is how many there are, coroutines of handshakes included, and those that answer this question.
+func (p *proxy) goroutines(ctx context.Context) (n int, err error) {
+	text, err := p.get(ctx, "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscanf(text, "goroutine profile: total %d", &n); err != nil {
+		return 0, fmt.Errorf("reading the profile of the proxy's goroutines: %w:\n%.200s", err, text)
+	}
+	return n, nil
+}
+
 // get returns a page of the HTTP endpoints.
 func (p *proxy) get(ctx context.Context, path string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)

@@ -251,30 +251,31 @@ func (t *trial) diagnose(ctx context.Context) error {
 // held is what the proxy holds when it rests.
 type held struct {
 	heap, memory, peak int64 // bytes: live on the heap, of the process, of buffers at most
+	goroutines         int
 }
 
 // rest waits until nothing is left of the traffic, and returns what the proxy still holds.
 func (t *trial) rest(ctx context.Context, when string) (held, error) {
 	var h held
 	began := time.Now()
-	var streams int64
+	var streams, secured int64
 	var descriptors, pipes int
 	waiting := t.proxy.until(ctx, "the streams and descriptors to go", func() (bool, error) {
 		info, err := t.proxy.info(ctx)
 		if err != nil {
 			return false, err
 		}
-		streams, h.peak = info["CurrConns"], info["BufferPeak"]
+		streams, secured, h.peak = info["CurrConns"], info["CurrSslConns"], info["BufferPeak"]
 		pipes = int(info["PipesFree"]) // kept for the next streams, up to a bound
 		descriptors, err = t.proxy.descriptors()
-		return streams == 0 && descriptors <= t.proxy.rests+2*pipes, err
+		return streams == 0 && secured == 0 && descriptors <= t.proxy.rests+2*pipes, err
 	})
 	if err := errors.Join(ctx.Err(), t.proxy.alive()); err != nil {
 		return h, err
 	}
 	if waiting != nil {
-		t.complain("%s: %v: there are %d streams, %d descriptors (%d before, and %d pipes)", when, waiting,
-			streams, descriptors, t.proxy.rests, pipes)
+		t.complain("%s: %v: there are %d streams, %d connections with TLS, %d descriptors (%d before, and "+
+			"%d pipes)", when, waiting, streams, secured, descriptors, t.proxy.rests, pipes)
 	}
 	if err := t.proxy.until(ctx, "the buffers to be given back", func() (bool, error) {
 		info, err := t.proxy.info(ctx)
@@ -282,13 +283,14 @@ func (t *trial) rest(ctx context.Context, when string) (held, error) {
 	}); err != nil {
 		t.complain("%s: %v", when, err)
 	}
-	var err1, err2 error
+	var err1, err2, err3 error
 	h.heap, err1 = t.proxy.liveHeap(ctx)
 	h.memory, err2 = t.proxy.memory()
+	h.goroutines, err3 = t.proxy.goroutines(ctx)
 	t.say("%s: %d streams, %d descriptors (%d before, and %d pipes) within %v; live heap %d KB, process "+
-		"%d KB, buffers %d KB at most", when, streams, descriptors, t.proxy.rests, pipes,
-		round(time.Since(began)), h.heap>>10, h.memory>>10, h.peak>>10)
-	return h, errors.Join(err1, err2, t.account(ctx, when), t.keepProfile(ctx, when))
+		"%d KB, %d goroutines, buffers %d KB at most", when, streams, descriptors, t.proxy.rests, pipes,
+		round(time.Since(began)), h.heap>>10, h.memory>>10, h.goroutines, h.peak>>10)
+	return h, errors.Join(err1, err2, err3, t.account(ctx, when), t.keepProfile(ctx, when))
 }
 
 // keepProfile writes the profile of the heap to a file, if that is asked for.
@@ -337,18 +339,28 @@ func (t *trial) judge(c *crew, reference, end held) {
 	if len(c.done) > 0 {
 		t.say("what the wild did: %s", listed(c.done))
 	}
-	growth := float64(end.heap)/float64(reference.heap) - 1
-	t.say("live heap: %+.1f %%", 100*growth)
+	growth := t.growth(reference, end)
 	latencies := compare(&c.through, &c.beside)
 	t.say("%v", &latencies)
 	if t.over < judgedFrom {
 		t.say("heap and p99 are not judged in less than %v", judgedFrom)
 		return
 	}
-	if growth > heapWithin {
-		t.complain("the live heap has grown by %.1f %%, more than %.0f %%", 100*growth, 100*heapWithin)
-	}
+	t.judgeGrowth(growth)
 	if text := latencies.steeper(); text != "" {
 		t.complain("%s", text)
+	}
+}
+
+// growth is by what part the heap has grown.
+func (t *trial) growth(reference, end held) float64 {
+	growth := float64(end.heap)/float64(reference.heap) - 1
+	t.say("live heap: %+.1f %%", 100*growth)
+	return growth
+}
+
+func (t *trial) judgeGrowth(growth float64) {
+	if growth > heapWithin {
+		t.complain("the live heap has grown by %.1f %%, more than %.0f %%", 100*growth, 100*heapWithin)
 	}
 }
