@@ -32,8 +32,8 @@ type secured struct {
 	shut, dead bool
 	// broken is the error that a write has met with which the stream had nothing to do. The connection tells
 	// it once, so that reading has to be told of it from here; 0 for none.
-	broken sys.Errno
-	failure    error // what ended it, nil while nothing did
+	broken  sys.Errno
+	failure error // what ended it, nil while nothing did
 	// taken is the bytes read from the connection. wakeup is the number of the latest wakeup in which it was
 	// to be read, enough the effort with which its share of that is used up.
 	taken, wakeup, enough uint64
