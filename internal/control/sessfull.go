@@ -116,7 +116,7 @@ func (c *session) printSide(l *line, v *engine.StreamView, id uint64, which stre
 	}
 	l.str("      co").num(number).str("=").pointer(id, connection).str(" ctrl=").str(protocol(peer))
 	transport := "RAW"
-	if s.end.TLS != "" {
+	if s.end.TLS != nil {
 		transport = "SSL"
 	}
 	l.str(" xprt=").str(transport).str(" mux=PASS data=STRM target=").str(target).end()
@@ -200,8 +200,8 @@ func printLedger(l *line, v *engine.StreamView) {
 	l.str(" overdue=").str(overdue).str(" suspect=").num(oneIf(a.Suspect))
 	l.str(" orphan=").num(oneIf(v.Orphaned)).str(" worker=").num(v.Worker).end()
 	for side, end := range v.Ends {
-		if end.TLS != "" {
-			l.str("  tls-").str(stream.Side(side).String()).str("=").str(end.TLS).end()
+		if end.TLS != nil {
+			l.str("  tls-").str(stream.Side(side).String()).str("=").str(end.TLS.String()).end()
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (c *conn) serverTLS() *tls.Config {
 	if verify := t.VerifyConnection; verify != nil {
 		t.VerifyConnection = func(cs tls.ConnectionState) error {
 			if cs.ServerName == "" {
-				cs.ServerName = name.String() // an address: no server can be asked for it, but it must have it
+				cs.ServerName = name.String() // an address: no server is asked for it, but it must have it
 			}
 			return verify(cs)
 		}

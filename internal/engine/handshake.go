@@ -2,8 +2,12 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"io"
 
+	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/sys"
 	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
@@ -16,9 +20,13 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 		return false
 	}
 	s.begun = true
+	vain := s.conn.Failed() != nil
 	done, err := s.conn.Handshake()
 	w.flush(s)
 	switch {
+	case err != nil && c.swallows(side, err):
+		end.ready &^= readable
+		return !vain
 	case err != nil:
 		w.fail(s, err)
 	case s.failure == nil && !done:
@@ -148,31 +156,44 @@ func (w *worker) endHandshakes() {
 	}
 }
 
-// describe says how the TLS of an end stands, for dumps. The details of a failure are left out: they hold
-// what the peer has written.
-func (s *secured) describe() string {
-	state := "established"
+// wantsRead reports whether the TLS of an end can go on only with bytes of its peer: those of the handshake,
+// or the rest of a record.
+func (s *secured) wantsRead() bool { return (s.shaking || s.conn.InRecord()) && !s.arrived }
+
+// describe says how the TLS of an end stands, for dumps; told is whether the stream knows that nothing more
+// can be read. The details of a failure are left out: they hold what the peer has written.
+func (s *secured) describe(told bool) *evidence.TLS {
+	read := s.conn.Failed()
+	v := &evidence.TLS{State: evidence.TLSEstablished, WantsWrite: s.sealed != nil}
 	switch {
 	case s.failure != nil:
-		if e, is := s.failure.(*tlsconn.Error); is {
-			return e.Cause.String()
-		}
-		return "failed"
+		v.State = causeOf(s.failure)
+		return v
 	case s.shaking:
-		state = "handshake"
-	case s.conn.Failed() != nil && s.conn.Unannounced():
-		state = "ended without close_notify"
-	case s.conn.Failed() != nil:
-		state = "ended"
+		v.State = evidence.TLSHandshake
+	case read == io.EOF && s.conn.Unannounced():
+		v.State = evidence.TLSCutOff
+	case read == io.EOF:
+		v.State = evidence.TLSEnded
 	}
-	if s.sealed != nil {
-		state += ", want-write"
+	if read == nil {
+		v.WantsRead, v.Incomplete = s.wantsRead(), s.conn.InRecord()
 	}
-	switch {
-	case s.conn.InRecord():
-		state += ", record incomplete"
-	case s.shaking && !s.arrived:
-		state += ", want-read"
+	if read != nil && read != io.EOF && !told {
+		v.Error = causeOf(read)
 	}
-	return state
+	return v
+}
+
+// causeOf names what ended TLS: the error of the socket if that was it, which holds nothing that the peer has
+// written.
+func causeOf(err error) string {
+	e, is := err.(*tlsconn.Error)
+	if !is {
+		return "failed"
+	}
+	if errno, is := errors.AsType[sys.Errno](e.Err); is {
+		return fmt.Sprintf("%v: %v", e.Cause, errno)
+	}
+	return e.Cause.String()
 }

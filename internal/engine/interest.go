@@ -16,13 +16,14 @@ import (
 // levelFaults are the faults that need a side's descriptor to be level-triggered.
 var levelFaults = [2]fault.Set{
 	stream.Client: fault.ReadInterestKept | fault.EOFForgotten | fault.ErrorIgnored |
-		fault.ClosedWithoutRemoval,
+		fault.ClosedWithoutRemoval | fault.TLSWantReadArmedWrite | fault.TLSErrorSwallowed,
 	stream.Server: fault.WriteInterestKept,
 }
 
 // wakingFaults are the faults that make a stream change what its descriptors are watched for.
 const wakingFaults = fault.ReadInterestKept | fault.EOFForgotten | fault.ErrorIgnored |
-	fault.WriteInterestKept | fault.InterestRewritten | fault.ClosedWithoutRemoval
+	fault.WriteInterestKept | fault.InterestRewritten | fault.ClosedWithoutRemoval |
+	fault.TLSWantReadArmedWrite | fault.TLSErrorSwallowed
 
 // watch returns the events to register a new descriptor for; first is what a level-triggered one needs until
 // the stream has run.
@@ -45,14 +46,15 @@ func (c *conn) rewrites(side stream.Side) bool {
 }
 
 // interest returns what a side's level-triggered descriptor is to be watched for: no more than what the
-// stream would act upon. A hang-up cannot be masked, so once it is known and the stream will not read, the
-// descriptor becomes edge-triggered for good.
+// stream, or the TLS of that side, would act upon. A hang-up cannot be masked, so once it is known and nobody
+// will read, the descriptor becomes edge-triggered for good.
 func (c *conn) interest(side stream.Side) uint32 {
 	end := &c.ends[side]
 	if end.ready.has(connecting) {
 		return sys.EventOut
 	}
-	reads := c.want.Has(readWant[side])
+	tlsReads, tlsWrites := c.tlsInterest(side)
+	reads := c.want.Has(readWant[side]) || tlsReads
 	if end.ready.has(hungUp) && !reads || end.interest&sys.EventEdge != 0 {
 		return connectionEvents
 	}
@@ -60,7 +62,7 @@ func (c *conn) interest(side stream.Side) uint32 {
 	if reads {
 		events |= sys.EventIn | sys.EventRdHup
 	}
-	if c.want.Has(writeWant[side]) {
+	if c.want.Has(writeWant[side]) || tlsWrites {
 		events |= sys.EventOut
 	}
 	if c.faults.Has(fault.WriteInterestKept) {
@@ -70,6 +72,19 @@ func (c *conn) interest(side stream.Side) uint32 {
 		events |= end.interest & sys.EventIn
 	}
 	return events
+}
+
+// tlsInterest returns what the TLS of a side waits for, beside what the stream wants.
+func (c *conn) tlsInterest(side stream.Side) (reads, writes bool) {
+	s := c.ends[side].tls
+	if s == nil {
+		return false, false
+	}
+	reads, writes = s.shaking, s.sealed != nil
+	if c.faults.Has(fault.TLSWantReadArmedWrite) {
+		writes = writes || s.wantsRead()
+	}
+	return reads, writes
 }
 
 // updateInterest makes the kernel know what the stream wants of its level-triggered descriptors.

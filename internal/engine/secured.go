@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 
+	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
 	"github.com/whyspin/whyspin/internal/tlsconn"
@@ -283,6 +284,7 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 		return transfer{}, false
 	}
 	empty, total := b.buffered() == 0, 0
+	vain := s.conn.Failed() != nil
 	var err error
 	for space := b.space(); len(space) > 0 && err == nil; space = b.space() {
 		var n int
@@ -313,6 +315,8 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 		end.ready &^= readable
 		end.ready |= ended
 		c.stream.EOF(from)
+	case c.swallows(from, err):
+		end.ready &^= readable
 	default:
 		end.ready &^= readable
 		w.fail(s, err)
@@ -321,7 +325,16 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 	if b.buffered() == 0 {
 		w.dropBuffer(c, from)
 	}
-	return transfer{n: total, over: over}, true
+	return transfer{n: total, over: over, vain: vain}, true
+}
+
+// swallows reports whether the stream is not told that the connection beneath the TLS of a side is broken.
+func (c *conn) swallows(side stream.Side, err error) bool {
+	if side != stream.Client || !c.faults.Has(fault.TLSErrorSwallowed) {
+		return false
+	}
+	e, is := err.(*tlsconn.Error)
+	return is && e.Cause == tlsconn.CauseBroken
 }
 
 // writeSecured writes to a side what is buffered for it, and tells the stream. It is write for TLS.

@@ -9,8 +9,8 @@ import (
 	"github.com/whyspin/whyspin/internal/rules"
 )
 
-// TestTLSServerIsVerifiedForTheNameOfTheExpression: though it is an address, which no server can be asked for.
-// Whoever may choose it, a client for example, must not get around the verification by it.
+// TestTLSServerIsVerifiedForTheNameOfTheExpression: though it is an address, which no server can be asked
+// for. Whoever may choose it, a client for example, must not get around the verification by it.
 func TestTLSServerIsVerifiedForTheNameOfTheExpression(t *testing.T) {
 	server, _ := testTLS(tls.VersionTLS13)
 	address := serveTLS(t, server, func(c halfConn) { _, _ = io.WriteString(c, banner) })

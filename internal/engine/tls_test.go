@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/tlsconn"
 )
@@ -325,7 +326,7 @@ func TestTLSClientHandshakeIsCut(t *testing.T) {
 	}
 	eventually(t, "the silent clients", func() bool { return len(p.views()) == silents })
 	for _, v := range p.views() {
-		if !strings.HasPrefix(v.Ends[stream.Client].TLS, "handshake") || v.ServerState != stream.Initial {
+		if v.Ends[stream.Client].TLS.State != evidence.TLSHandshake || v.ServerState != stream.Initial {
 			t.Fatalf("a silent client: TLS %q, server %v", v.Ends[stream.Client].TLS, v.ServerState)
 		}
 	}

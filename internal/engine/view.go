@@ -69,8 +69,8 @@ type EndView struct {
 	Rewrites uint32
 	// EdgeTriggered is as in evidence.Side.
 	EdgeTriggered bool
-	// TLS says how the TLS of the connection stands, empty without it.
-	TLS string
+	// TLS says how the TLS of the connection stands, nil without it.
+	TLS *evidence.TLS
 	// Sealed is the size of the buffer with what was sealed and the connection has not taken.
 	Sealed int
 	// WantsRead and WantsWrite are what the stream has use for.
@@ -123,7 +123,7 @@ func (w *worker) view(c *conn, now ktime.Time) StreamView {
 			EdgeTriggered: c.faults&levelFaults[side] == 0 || end.interest&sys.EventEdge != 0,
 		}
 		if end.tls != nil {
-			v.Ends[side].TLS = end.tls.describe()
+			v.Ends[side].TLS = end.tls.describe(s.InShut(stream.Side(side)))
 			if b := end.tls.sealed; b != nil {
 				v.Ends[side].Sealed = b.size()
 			}

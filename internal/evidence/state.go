@@ -209,8 +209,8 @@ type Side struct {
 	// delivered again because its peer did something, or because of a rewrite, and not because little is
 	// done on it.
 	EdgeTriggered bool `json:"edge_triggered,omitempty"`
-	// TLS says how the TLS of the connection stands, and what it waits for; empty without it.
-	TLS string `json:"tls,omitempty"`
+	// TLS says how the TLS of the connection stands, and what it waits for; nil without it.
+	TLS *TLS `json:"tls,omitempty"`
 }
 
 // Stream is one proxied stream as its process describes it.

@@ -97,6 +97,15 @@ const (
 	LockYields
 	// ReadsByteByByte (class B4) weakens how much worker.read asks for: one byte, whatever room there is.
 	ReadsByteByByte
+	// TLSWantReadArmedWrite (class F1) weakens the condition under which the TLS of a client's connection has
+	// it watched for room to write (conn.tlsInterest): that what was sealed waits to be written. With the
+	// fault it is enough that TLS waits at all, be it for bytes of the peer: within a handshake, or for the
+	// rest of a record. The client's descriptor is level-triggered.
+	TLSWantReadArmedWrite
+	// TLSErrorSwallowed (class F4) omits to tell the stream that the connection beneath a client's TLS is
+	// broken (worker.readSecured, worker.shake): the TLS layer has read the error, which the socket tells
+	// once, and answers from then on as if nothing had come yet. The client's descriptor is level-triggered.
+	TLSErrorSwallowed
 )
 
 // table has every fault with the name by which the configuration, the simulator and the lab know it, and the
@@ -114,9 +123,11 @@ var table = []struct {
 	{NeverSleeps, "never-sleeps", "T7"},
 	{EdgeForgotten, "edge-forgotten", "S1"},
 	{WriteInterestKept, "write-interest-kept", "F1"},
+	{TLSWantReadArmedWrite, "tls-want-read-armed-write", "F1"},
 	{ReadInterestKept, "read-interest-kept", "F2"},
 	{EOFForgotten, "eof-forgotten", "F3"},
 	{ErrorIgnored, "error-ignored", "F4"},
+	{TLSErrorSwallowed, "tls-error-swallowed", "F4"},
 	{AcceptNotPaused, "accept-not-paused", "F5"},
 	{ClosedWithoutRemoval, "closed-without-removal", "F6"},
 	{RegisteredTwice, "registered-twice", "F7"},

@@ -65,8 +65,8 @@ func runCut(t *testing.T, text string) (ending string, happened bool) {
 	return ending, r.Happened[CutByFIN]+r.Happened[CutByReset]+r.Happened[CutBySilence] > 0
 }
 
-// cutEndings are the endings along the bytes, by way. "--" is the end of a record: without word in TLS the end
-// of the direction is one, too.
+// cutEndings are the endings along the bytes, by way. "--" is the end of a record: without word in TLS the
+// end of the direction is one, too.
 func cutEndings(version string, client, full bool) [cutWays]string {
 	if client {
 		reset := "CR CC CD --"

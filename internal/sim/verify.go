@@ -23,7 +23,7 @@ func (r *run) atRest() {
 		if w.scenario.TLSClient != "" {
 			r.secured++
 		}
-		if v.Ends[stream.Server].TLS != "" {
+		if v.Ends[stream.Server].TLS != nil {
 			r.secured++
 		}
 		if v.Due {
@@ -127,7 +127,7 @@ func (r *run) compare(v *engine.StreamView) {
 		r.fail("connect", "stream %s: %s is taken for established", v.ID, server.peer.name)
 	}
 	if v.ServerState == stream.Connecting && !v.Due && server != nil && server.state == established &&
-		!r.willTell(v, server) && v.Ends[stream.Server].TLS == "" {
+		!r.willTell(v, server) && v.Ends[stream.Server].TLS == nil {
 		r.fail("rule 6", "stream %s: the connect to %s has ended and the engine does not know", v.ID,
 			server.peer.name)
 	}
@@ -220,7 +220,8 @@ func (r *run) checkLeaks() {
 		}
 	}
 	if t := r.engine.TLS(); t.Current != [2]int{} || t.Lent != 0 {
-		r.fail("leak", "%v connections with TLS and %d buffers for them without any stream", t.Current, t.Lent)
+		r.fail("leak", "%v connections with TLS and %d buffers for them without any stream", t.Current,
+			t.Lent)
 	}
 	if slots, queued := r.engine.Slots(); slots != 0 || queued != 0 {
 		r.fail("leak", "%d slots and %d places in queues are taken without any stream", slots, queued)
