@@ -29,6 +29,8 @@ type Case struct {
 	workers int
 	// everywhere is true exactly when the fault is one of the whole process.
 	everywhere bool
+	// secure is true exactly when the clients of the case speak TLS.
+	secure bool
 	// global are further lines of the section "global", lines those of the section that the case's traffic
 	// goes through. They may ask the stage for servers.
 	global string
@@ -128,7 +130,15 @@ func (c *Case) configuration(s *stage) (string, error) {
 			return "", err
 		}
 	}
-	fmt.Fprintf(&b, "listen case\n    bind %s\n", s.address)
+	fmt.Fprintf(&b, "listen case\n    bind %s", s.address)
+	if c.secure {
+		file, err := s.certificate()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, " ssl crt %s", file)
+	}
+	b.WriteByte('\n')
 	for _, line := range lines {
 		fmt.Fprintf(&b, "    %s\n", line)
 	}

@@ -55,6 +55,11 @@ var classes = []Case{
 		lines: ownEcho, start: sayOne,
 	},
 	{
+		Name: "tls-want-read-armed-write", Class: "F1", fault: fault.TLSWantReadArmedWrite, heals: true,
+		Shows:  "TLS waits for the rest of a record, and is watched for room to write",
+		secure: true, start: sayHalf,
+	},
+	{
 		Name: "read-interest-kept", Class: "F2", fault: fault.ReadInterestKept, heals: true,
 		Shows: "a client sends more than its server reads, and is watched for more",
 		lines: deafServer, start: fill,
@@ -68,6 +73,11 @@ var classes = []Case{
 		Name: "error-ignored", Class: "F4", fault: fault.ErrorIgnored, heals: true,
 		Shows: "a client that has shut down resets its connection, and nobody reads from it any more",
 		lines: holdingServer, start: shutAndReset,
+	},
+	{
+		Name: "tls-error-swallowed", Class: "F4", fault: fault.TLSErrorSwallowed, heals: true,
+		Shows:  "a client resets its connection, TLS reads the error, and the stream is never told",
+		secure: true, start: sayAndReset,
 	},
 	{
 		Name: "accept-not-paused", Class: "F5", fault: fault.AcceptNotPaused, heals: true,

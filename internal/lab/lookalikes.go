@@ -53,6 +53,11 @@ var lookAlikes = []Case{
 		start: recordHeaders,
 	},
 	{
+		Name: "tls-stops", Class: "L7",
+		Shows:  "TLS that waits: within handshakes, within records, and for clients that do not read",
+		secure: true, start: stopWithin,
+	},
+	{
 		Name: "ends-of-bursts", Class: "L8",
 		Shows: "one EAGAIN after each burst and one end of input after the last",
 		start: bursts,
