@@ -66,6 +66,7 @@ func (in *input) deliveredAgain(s *evidence.Stream, fd int, now, then evidence.O
 	f := in.finding(class, s)
 	f.FD = in.describe(fd)
 	f.FD.Mask = evidence.Know(n.Mask.String())
+	f.addTLS()
 	f.add(Fact{
 		Text:  fmt.Sprintf("deliveries of descriptor %d, the latest with %v", fd, n.Mask),
 		Count: evidence.Know(n.Events - b.Events), Source: sourceLedger, Weight: 0.5,

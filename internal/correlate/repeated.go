@@ -145,6 +145,7 @@ func (r *repeat) accuse() Finding {
 		r.in.addListener(&f, r.FD, r.Socket)
 		r.in.addLimit(&f)
 	}
+	f.addTLS()
 	text := fmt.Sprintf("deliveries of descriptor %d with %v", r.FD, r.mask)
 	f.add(Fact{Text: text, Count: evidence.Know(r.delivered), Source: sourceSyscalls, Weight: 0.5})
 	if r.Row > 0 {

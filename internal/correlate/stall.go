@@ -46,6 +46,9 @@ func lostWakeup(in *input) []Finding {
 				facts = in.leftUnread(s, &state, side)
 			}
 			if facts == nil {
+				facts = in.keptError(s, &state, side)
+			}
+			if facts == nil {
 				continue
 			}
 			f := in.finding(S1, s)
@@ -92,6 +95,24 @@ func (in *input) leftUnread(s *evidence.Stream, now *evidence.Side, side int) []
 	return []Fact{
 		{Text: "bytes wait in its descriptor to be read, and the stream waits to be told",
 			Count: evidence.Know(now.Unread), Source: sourceState, Weight: 0.8},
+		{Text: "wakeups of the stream in the window", Count: evidence.Know(uint64(0)), Source: sourceState,
+			Weight: 0.6},
+	}
+}
+
+// keptError is for a stream that waits to be told of an error which its TLS layer has read already, at both
+// looks and with no wakeup in between: the socket tells an error once.
+func (in *input) keptError(s *evidence.Stream, now *evidence.Side, side int) []Fact {
+	before := in.listedBefore(s.ID)
+	if before == nil || before.Calls != s.Calls || before.Runnable || !keepsError(now) {
+		return nil
+	}
+	then, known := [...]evidence.Observed[evidence.Side]{before.ClientSide, before.ServerSide}[side].Get()
+	if !known || !keepsError(&then) {
+		return nil
+	}
+	return []Fact{
+		errorKept(now.TLS),
 		{Text: "wakeups of the stream in the window", Count: evidence.Know(uint64(0)), Source: sourceState,
 			Weight: 0.6},
 	}

@@ -55,12 +55,13 @@ const listedFor = time.Second
 const listedRow = 100
 
 // suspect reports whether a rule may want to see the stream: an orphan, one with a deadline in the past, one
-// that was lately charged with wakeups, one with a descriptor that is delivered again and again, or one that
-// could go on and is not due (rule 6 is broken).
+// that was lately charged with wakeups, one with a descriptor that is delivered again and again, one whose
+// TLS has kept an error to itself, or one that could go on and is not due (rule 6 is broken).
 func (v *StreamView) suspect() bool {
 	a := v.Account
 	return v.Orphaned || v.overdue() || a.Consecutive > 1 && v.At.Sub(a.Last) < listedFor ||
 		v.Ends[stream.Client].Row >= listedRow || v.Ends[stream.Server].Row >= listedRow ||
+		v.Ends[stream.Client].keepsError() || v.Ends[stream.Server].keepsError() ||
 		!v.Due && !v.Running && (v.Ends[stream.Client].couldGoOn() || v.Ends[stream.Server].couldGoOn())
 }
 
@@ -111,6 +112,9 @@ func (v *StreamView) morsels() bool {
 	}
 	return false
 }
+
+// keepsError reports whether the TLS of the end has met an error of which the stream was not told.
+func (v *EndView) keepsError() bool { return v.TLS != nil && v.TLS.Error != "" }
 
 // couldGoOn reports whether the end is ready for what the stream wants. The stream is due then.
 func (v *EndView) couldGoOn() bool {
