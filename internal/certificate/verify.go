@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -43,27 +44,53 @@ func isCertificate(block *pem.Block) bool {
 
 // revocations are the lists of a CRL file.
 type revocations struct {
-	lists []*x509.RevocationList
+	lists []*revocationList
 }
 
-// readRevocations reads the lists of a PEM or DER file.
+// revocationList is one of them, made ready to be asked in every handshake: a list may have megabytes.
+type revocationList struct {
+	*x509.RevocationList
+	revoked map[string]bool // by serial number, in hexadecimal
+	// signed has for the certificates of issuers that were asked about, in DER, whether the list is theirs.
+	signed sync.Map
+}
+
+func newRevocationList(from *x509.RevocationList) *revocationList {
+	l := &revocationList{RevocationList: from, revoked: map[string]bool{}}
+	for i := range from.RevokedCertificateEntries {
+		l.revoked[from.RevokedCertificateEntries[i].SerialNumber.Text(16)] = true
+	}
+	from.RevokedCertificateEntries = nil
+	return l
+}
+
+// isOf reports whether the list is that of an issuer, and says something at a time.
+func (l *revocationList) isOf(issuer *x509.Certificate, now time.Time) bool {
+	if !bytes.Equal(l.RawIssuer, issuer.RawSubject) || !l.NextUpdate.IsZero() && now.After(l.NextUpdate) {
+		return false
+	}
+	// Issuers are few: what a peer sends as one counts only if one that is trusted has signed it.
+	name := string(issuer.Raw)
+	signed, known := l.signed.Load(name)
+	if !known {
+		signed = l.CheckSignatureFrom(issuer) == nil
+		l.signed.Store(name, signed)
+	}
+	return signed.(bool)
+}
+
+// readRevocations reads the lists of a PEM file.
 func readRevocations(text []byte) (*revocations, error) {
 	r := &revocations{}
-	add := func(der []byte) error {
-		list, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return fmt.Errorf("list %d in it: %w", len(r.lists)+1, err)
-		}
-		r.lists = append(r.lists, list)
-		return nil
-	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "X509 CRL" {
 			continue
 		}
-		if err := add(block.Bytes); err != nil {
-			return nil, err
+		list, err := x509.ParseRevocationList(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("list %d in it: %w", len(r.lists)+1, err)
 		}
+		r.lists = append(r.lists, newRevocationList(list))
 	}
 	if len(r.lists) == 0 {
 		return nil, errors.New("there is no revocation list in it")
@@ -96,15 +123,11 @@ func (r *revocations) check(chain []*x509.Certificate, now time.Time) error {
 func (r *revocations) checkOne(c, issuer *x509.Certificate, now time.Time) error {
 	said := false
 	for _, l := range r.lists {
-		if !bytes.Equal(l.RawIssuer, issuer.RawSubject) || l.CheckSignatureFrom(issuer) != nil ||
-			!l.NextUpdate.IsZero() && now.After(l.NextUpdate) {
+		if !l.isOf(issuer, now) {
 			continue
 		}
-		said = true
-		for _, entry := range l.RevokedCertificateEntries {
-			if entry.SerialNumber.Cmp(c.SerialNumber) == 0 {
-				return fmt.Errorf("the certificate of %q is revoked", c.Subject)
-			}
+		if said = true; l.revoked[c.SerialNumber.Text(16)] {
+			return fmt.Errorf("the certificate of %q is revoked", c.Subject)
 		}
 	}
 	if !said {

@@ -181,3 +181,36 @@ func TestASessionWithAServerEndsWithItsCertificate(t *testing.T) {
 		}
 	}
 }
+
+// A list of a large authority is asked in each handshake, on the thread of a worker: that must not take
+// longer than with a short list.
+func TestALongListOfRevocations(t *testing.T) {
+	a := newAuthority(t)
+	fastest := func(entries int) time.Duration {
+		serials := make([]int64, entries)
+		for i := range serials {
+			serials[i] = int64(i + 1<<40)
+		}
+		a.revoke("crl.pem", time.Now().Add(time.Hour), serials...)
+		r, err := readRevocations([]byte(a.read("crl.pem")))
+		must(t, err)
+		leaf := a.sign(&x509.Certificate{}, ecKey())
+		best := time.Hour
+		for range 50 {
+			began := time.Now()
+			err := r.check([]*x509.Certificate{leaf, a.cert}, time.Now())
+			best = min(best, time.Since(began))
+			must(t, err)
+		}
+		leaf.SerialNumber = big.NewInt(serials[entries-1])
+		if err := r.check([]*x509.Certificate{leaf, a.cert}, time.Now()); err == nil {
+			t.Error("the last one of the list is not revoked")
+		}
+		return best
+	}
+	if short, long := fastest(10), fastest(100000); long > 20*short {
+		t.Errorf("it takes %v to ask a list of 100000, and %v to ask one of 10", long, short)
+	} else {
+		t.Logf("it takes %v to ask a list of 100000, and %v to ask one of 10", long, short)
+	}
+}
