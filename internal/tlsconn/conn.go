@@ -126,6 +126,7 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	case err == nil:
 	case err == ErrWouldBlock:
 		c.takeBack(false)
+		c.forgetHandshake()
 	default:
 		c.failed = c.explain(err)
 		err = c.failed

@@ -87,12 +87,13 @@ func (c *Conn) takeBack(over bool) {
 	}
 }
 
-// forgetHandshake frees the buffer of handshake messages, which is empty after the handshake.
+// forgetHandshake frees the buffer of handshake messages when it is empty, as after the handshake and between
+// the messages that come later: a ticket may have 64 KiB.
 func (c *Conn) forgetHandshake() {
 	if !hasHand {
 		return
 	}
-	if hand := bufferAt(c.tls, handshake); hand.Len() == 0 {
+	if hand := bufferAt(c.tls, handshake); hand.Len() == 0 && hand.Cap() > 0 {
 		*hand = bytes.Buffer{}
 	}
 }

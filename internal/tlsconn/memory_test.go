@@ -84,3 +84,27 @@ func TestAPartOfARecordKeepsItsBuffer(t *testing.T) {
 		t.Errorf("reading after Close: %v", err)
 	}
 }
+
+// TestALargeTicketLeavesNothing: nothing but what the cache of sessions has of it.
+func TestALargeTicketLeavesNothing(t *testing.T) {
+	l, f, _ := forgedLink(t, tls.VersionTLS13, false)
+	const newSessionTicket, large = 4, 60000
+	body := []byte{0, 0, 1, 0, 0, 0, 0, 0, 1, 0, large >> 8, large & 0xff}
+	body = append(append(body, make([]byte, large)...), 0, 0)
+	message := append([]byte{newSessionTicket, 0, byte(len(body) >> 8), byte(len(body))}, body...)
+	for len(message) > 0 {
+		n := min(len(message), 16000)
+		l.mine.in = append(l.mine.in, f.seal(typeHandshake, message[:n])...)
+		message = message[n:]
+	}
+	if data, err := drain(l.tested); len(data) > 0 || err != ErrWouldBlock {
+		t.Fatalf("a ticket is read as %d bytes and %v", len(data), err)
+	}
+	if n := bufferAt(l.tested.tls, handshake).Cap(); n > 0 {
+		t.Errorf("%d bytes are kept after a ticket", n)
+	}
+	l.mine.in = append(l.mine.in, f.seal(typeData, []byte("after"))...)
+	if data, _ := drain(l.tested); string(data) != "after" {
+		t.Errorf("after the ticket %q was read", data)
+	}
+}
