@@ -192,7 +192,15 @@ func TestTheCacheOfSessionsHasItsSize(t *testing.T) {
 	if got := s.get(one, end); got != nil || s.used.Len() != 1 || len(s.byName) != 1 {
 		t.Errorf("at its end a session is %q, and %d are kept", got, s.used.Len())
 	}
-	if s.get(one[:5], now) != nil || s.lookups.Load() != 6 || s.misses.Load() != 3 {
+	large := s.put(make([]byte, placeSize), end)
+	if s.get(large, now) == nil || len(s.byName) != 1 {
+		t.Errorf("beside a session that needs both places there are %d", len(s.byName)-1)
+	}
+	s.put(make([]byte, 2*placeSize), end)
+	if len(s.byName) != 0 || s.used.Len() != 0 || s.taken != 0 {
+		t.Errorf("with a session that is too large there are %d", len(s.byName))
+	}
+	if s.get(one[:5], now) != nil || s.lookups.Load() != 7 || s.misses.Load() != 3 {
 		t.Errorf("%d lookups, %d misses", s.lookups.Load(), s.misses.Load())
 	}
 }

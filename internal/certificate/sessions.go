@@ -14,12 +14,13 @@ import (
 // sessions keeps the state of clients' sessions here ("no-tls-tickets"); the clients get a name of it that
 // says nothing. The least recently used go first.
 type sessions struct {
-	size            int
+	size            int // in places, see session.places
 	lookups, misses atomic.Uint64
 
 	mu     sync.Mutex
 	byName map[sessionName]*list.Element
 	used   *list.List // of session, the latest first
+	taken  int        // places
 }
 
 // sessionName is the name of a session: long enough not to be guessed.
@@ -30,6 +31,12 @@ type session struct {
 	state   []byte
 	expires time.Time
 }
+
+// placeSize is how many bytes one place in the cache has: enough for a session without certificates of the
+// client. Those it may have sent as many as it liked, so they take as many places as they need.
+const placeSize = 512
+
+func (s *session) places() int { return 1 + len(s.state)/placeSize }
 
 func newSessions(size int) *sessions {
 	return &sessions{size: size, byName: map[sessionName]*list.Element{}, used: list.New()}
@@ -42,15 +49,18 @@ func (s *sessions) put(state []byte, expires time.Time) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.byName[one.name] = s.used.PushFront(one)
-	for len(s.byName) > s.size {
+	s.taken += one.places()
+	for s.taken > s.size {
 		s.remove(s.used.Back())
 	}
 	return one.name[:]
 }
 
 func (s *sessions) remove(e *list.Element) {
-	delete(s.byName, e.Value.(*session).name)
+	one := e.Value.(*session)
+	delete(s.byName, one.name)
 	s.used.Remove(e)
+	s.taken -= one.places()
 }
 
 // get returns the state of a session, nil when there is none.
