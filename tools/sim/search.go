@@ -28,7 +28,7 @@ type outcome struct {
 
 // many runs seeds on all processors and reports.
 func many(from, seeds uint64, f fault.Set, dir string) int {
-	began := time.Now()
+	began, coroutines := time.Now(), runtime.NumGoroutine()
 	out := outcome{
 		reached: map[[2]stream.SideState]int{}, met: map[stream.Situation]int{},
 		broken: map[uint64]sim.Violation{},
@@ -52,6 +52,9 @@ func many(from, seeds uint64, f fault.Set, dir string) int {
 	}
 	workers.Wait()
 	out.print(time.Since(began), f)
+	if runtime.NumGoroutine() > coroutines && len(out.broken) == 0 {
+		out.findLeak(from, seeds, f)
+	}
 	if len(out.broken) == 0 {
 		if f == 0 && !walk() {
 			return 1
@@ -63,6 +66,16 @@ func many(from, seeds uint64, f fault.Set, dir string) int {
 		first = min(first, seed)
 	}
 	return explain(first, f, out.broken[first], dir)
+}
+
+// findLeak looks for the seed of which coroutines were left. They can be counted only when seeds run one
+// after the other.
+func (o *outcome) findLeak(from, seeds uint64, f fault.Set) {
+	for seed := from; seed < from+seeds && len(o.broken) == 0; seed++ {
+		for _, v := range sim.Run(sim.Generate(seed, f), sim.Options{Alone: true}).Violations {
+			o.broken[seed] = v
+		}
+	}
 }
 
 // walk goes through every state that the core can reach and reports whether the rules hold in each.
