@@ -64,7 +64,8 @@ func (l *listener) variantOf(settings config.TLS, cas *authorities, crl *revocat
 		CipherSuites: settings.CipherSuites, NextProtos: settings.ALPN,
 		GetCertificate: l.certificate, Time: l.store.now,
 		WrapSession: v.wrap, UnwrapSession: v.unwrap,
-		SessionTicketsDisabled: settings.NoTickets && l.store.global.CacheSize == 0,
+		SessionTicketsDisabled:      settings.NoTickets && l.store.global.CacheSize == 0,
+		DynamicRecordSizingDisabled: l.store.global.MaxRecord > 0, // the engine sizes them
 	}
 	for _, curve := range settings.Curves {
 		c.CurvePreferences = append(c.CurvePreferences, tls.CurveID(curve))

@@ -21,6 +21,7 @@ func (s *Store) newServer(t *config.ServerTLS, cas *authorities, crl *revocation
 	c := &tls.Config{
 		MinVersion: uint16(t.MinVersion), MaxVersion: uint16(t.MaxVersion), CipherSuites: t.CipherSuites,
 		NextProtos: t.ALPN, ServerName: t.SNI.Name, Time: s.now, InsecureSkipVerify: true,
+		DynamicRecordSizingDisabled: s.global.MaxRecord > 0, // the engine sizes them
 	}
 	if t.Verify == config.VerifyRequired {
 		// No server can be asked for an address, so cs.ServerName is empty then; but it must have it.

@@ -143,7 +143,8 @@ type GlobalTLS struct {
 	CacheSize int
 	// Lifetime is how long a session may be resumed; default 5 minutes.
 	Lifetime time.Duration
-	// MaxRecord is the number of bytes of a record above which none is sent; 0: up to 16384, as suits.
+	// MaxRecord is the number of bytes of a record above which none is sent, as long as what is sent comes in
+	// small amounts; 0: records begin small and grow, as crypto/tls has it.
 	MaxRecord int
 	// Extra are the files that are looked for beside a certificate.
 	Extra ExtraFiles

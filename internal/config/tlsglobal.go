@@ -37,9 +37,6 @@ func (p *parser) globalBase(s *statement) {
 	}
 }
 
-// obeyedTLSNumbers are the numbers that something asks for.
-var obeyedTLSNumbers = setOf("maxsslconn maxsslrate tune.ssl.cachesize")
-
 func (p *parser) globalTLSNumber(s *statement) {
 	t := &p.config.Global.TLS
 	field, most := &t.MaxConn, maxCount
@@ -52,9 +49,7 @@ func (p *parser) globalTLSNumber(s *statement) {
 		field, most = &t.MaxRecord, maxTLSRecord
 	}
 	if n, ok := s.onlyNumber(s.words[0], 0, most); ok {
-		if *field = n; !obeyedTLSNumbers[s.words[0]] && n > 0 {
-			s.warnf("%q has no effect in this version", s.words[0])
-		}
+		*field = n
 	}
 }
 

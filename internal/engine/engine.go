@@ -140,6 +140,7 @@ func New(o Options) (*Engine, error) {
 		faults:     o.Config.Global.Whyspin.Faults,
 	}
 	e.maxSecured, e.maxRate = int64(o.Config.Global.TLS.MaxConn), o.Config.Global.TLS.MaxRate
+	e.maxRecord = o.Config.Global.TLS.MaxRecord
 	if err := e.build(o.Config, o.Resolve); err != nil {
 		return nil, err
 	}

@@ -341,8 +341,8 @@ func (c *conn) swallows(side stream.Side, err error) bool {
 func (w *worker) writeSecured(c *conn, to stream.Side) transfer {
 	s := c.ends[to].tls
 	if b := c.buffers[1-to]; b != nil && s.sealed == nil && !s.dead {
-		n := min(b.buffered(), tlsconn.MaxWrite, w.buffers.sizes[w.buffers.largest]/4*3)
-		if err := s.conn.Write(b.data[b.r : b.r+n]); err != nil {
+		n, err := w.seal(c, to, b.data[b.r:b.w])
+		if err != nil {
 			w.sealing = w.sealing[:0]
 			w.fail(s, err)
 			w.die(s)
@@ -359,6 +359,26 @@ func (w *worker) writeSecured(c *conn, to stream.Side) transfer {
 		return transfer{over: true}
 	}
 	return transfer{n: before - s.plain}
+}
+
+// seal seals what is there for a side, or a part of it, and returns how many bytes. While they come in small
+// amounts they go into records of no more than "tune.ssl.maxrecord", which the peer can read one by one; to a
+// stream that fills its buffers the throughput matters.
+func (w *worker) seal(c *conn, to stream.Side, p []byte) (n int, err error) {
+	room := w.buffers.sizes[w.buffers.largest]
+	p = p[:min(len(p), tlsconn.MaxWrite, room/4*3)]
+	record := len(p)
+	if most := w.engine.maxRecord; most > 0 && c.classes[1-to] == 0 {
+		record = min(record, most)
+	}
+	for n < len(p) && (n == 0 || len(w.sealing)+tlsconn.Sealed(record) <= room) {
+		part := p[n:min(n+record, len(p))]
+		if err := c.ends[to].tls.conn.Write(part); err != nil {
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
 }
 
 // fail notes what ended the TLS of an end.

@@ -14,7 +14,10 @@ type limitsTLS struct {
 	secured    atomic.Int64
 	maxSecured int64 // 0 for no limit
 	maxRate    int   // 0 for no limit
-	begun      sharedRate
+	// maxRecord is the most bytes of a stream in a record as long as they come in small amounts; 0 for no
+	// limit ("tune.ssl.maxrecord").
+	maxRecord int
+	begun     sharedRate
 }
 
 // enterTLS counts a client of the listener, and reports whether it is within the limit.
