@@ -50,6 +50,9 @@ func TestH2loadRunsWithoutAnError(t *testing.T) {
 				t.Errorf("h2load exits with %d and does not say %q:\n%s%s", o.code, want, o.out, o.errors)
 			}
 		}
+		if strings.Contains(o.out, "No protocol negotiated") {
+			t.Errorf("h2load speaks HTTP/1.1 only because the proxy told it nothing:\n%s", o.out)
+		}
 	})
 }
 
