@@ -36,6 +36,10 @@ func ParseCertificateList(f File, g *GlobalTLS) ([]CertificateLine, []Diagnostic
 			s.errorf("a zero byte: this is not a text file")
 			break
 		}
+		if beginsPEM(text) { // messages about its lines would show the key
+			s.errorf(`this is a certificate or a key, not a list of their files: "crt" takes it`)
+			break
+		}
 		if line, ok := s.certificateLine(text, g); ok {
 			all = append(all, line)
 		}

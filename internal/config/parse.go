@@ -164,6 +164,10 @@ func (p *parser) readFile(f File) {
 
 // readLine reads one line.
 func (p *parser) readLine(at Position, line string) {
+	if beginsPEM(line) {
+		p.skipPEM(at)
+		return
+	}
 	words, ok := p.words(at, line)
 	if !ok || len(words) == 0 {
 		return
@@ -190,6 +194,21 @@ func (p *parser) readLine(at Position, line string) {
 		if !utf8.ValidString(word) {
 			s.warnf("%s is not UTF-8", quote(word))
 		}
+	}
+}
+
+// beginsPEM reports whether a line is the first one of a certificate or a key.
+func beginsPEM(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "-----BEGIN ") }
+
+// skipPEM passes over a certificate or a key that has got here by mistake: messages about its lines would
+// show them.
+func (p *parser) skipPEM(at Position) {
+	if p.reading() {
+		p.report.errorf(at, `certificates and keys have files of their own, for "crt" or "ca-file" to name`)
+		p.doubt()
+	}
+	for p.number+1 < len(p.lines) && !strings.Contains(p.lines[p.number], "-----END ") {
+		p.number++
 	}
 }
 

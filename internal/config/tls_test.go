@@ -140,3 +140,24 @@ func TestListsOfCertificates(t *testing.T) {
 		t.Errorf("with the bind line, line 4 is %+v", merged)
 	}
 }
+
+// TestKeysAreNotShown: a certificate or a key where none belongs is not read line by line, for the messages
+// would have it in them.
+func TestKeysAreNotShown(t *testing.T) {
+	const pem = " -----BEGIN PRIVATE KEY-----\nSECRET+A\n\\x\n-----END PRIVATE KEY-----\n"
+	text := pem + "listen a\n bind :1\n" + pem + " bidn :1\n.if 0\n" + pem + ".endif\n" +
+		"-----BEGIN EC PRIVATE KEY-----\nSECRET+B\n"
+	_, err := Parse([]File{{Name: "c", Text: []byte(text)}}, Options{})
+	const where = `certificates and keys have files of their own, for "crt" or "ca-file" to name`
+	want := "c:1: " + where + "\nc:7: " + where + "\n" +
+		"c:11: unknown keyword \"bidn\" in section listen; did you mean \"bind\"?\nc:18: " + where
+	if err == nil || err.Error() != want {
+		t.Errorf("the messages about a configuration are\n%v\nwant\n%s", err, want)
+	}
+	list := File{Name: "l", Text: []byte("a.pem\n" + pem + "b.pem\n")}
+	lines, messages := ParseCertificateList(list, &GlobalTLS{})
+	if len(lines) != 1 || len(messages) != 1 || messages[0].String() !=
+		`l:2: this is a certificate or a key, not a list of their files: "crt" takes it` {
+		t.Errorf("of a list %v is read, and said %v", lines, messages)
+	}
+}
