@@ -2,11 +2,9 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -93,20 +91,10 @@ var ruledFrontends = []struct{ name, bind, lines string }{
 	default_backend one`},
 }
 
-// configureRules returns the configuration, with ports of its own.
-func configureRules(t *testing.T, p *ruledProxy, a *authority, servers map[string]string) string {
+// configureRules returns the sections of the proxies, with ports of their own.
+func configureRules(t *testing.T, p *ruledProxy, servers map[string]string) string {
 	t.Helper()
-	l, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	p.log, p.ports = l, map[string]string{}
 	var b strings.Builder
-	fmt.Fprintf(&b, "global\n stats socket %s level admin\n log %s len 4096 format raw local0\n",
-		a.path("api-"+freePort(t)), l.LocalAddr())
-	b.WriteString("defaults\n mode tcp\n log global\n timeout connect 5s\n timeout client 20s\n" +
-		" timeout server 20s\n retries 0\n")
 	for _, f := range ruledFrontends {
 		p.ports[f.name] = freePort(t)
 		fmt.Fprintf(&b, "frontend %s\n bind 127.0.0.1:%s %s%s\n", f.name, p.ports[f.name], f.bind, f.lines)
@@ -118,7 +106,7 @@ func configureRules(t *testing.T, p *ruledProxy, a *authority, servers map[strin
 		p.ports["tls"])
 	fmt.Fprintf(&b, "backend asked\n server s 127.0.0.1:%s ssl verify none sni ssl_fc_sni\n",
 		p.ports["asked"])
-	return strings.NewReplacer("DIR", a.directory, "FORMAT", ruledFormat).Replace(b.String())
+	return strings.ReplaceAll(b.String(), "FORMAT", ruledFormat)
 }
 
 // ruledVisits are the clients.
@@ -175,12 +163,11 @@ func (p *ruledProxy) visit(t *testing.T, to string, config *tls.Config) string {
 var ruledMasks = regexp.MustCompile(`127\.0\.0\.1:\d+|\[\d\d/.*\]|(-1|\d+)/(-1|\d+)/\d+|` +
 	`AES_?(128|256)[_-]GCM[_-]SHA(256|384)|bits=\d+`)
 
-// watch lets every client visit and returns what it got and what was logged.
-func (p *ruledProxy) watch(t *testing.T, pair tls.Certificate) map[string]string {
+// lines waits for lines in the log and returns them in order, without what differs between two runs.
+func (p *ruledProxy) lines(t *testing.T, n int) string {
 	t.Helper()
-	seen := map[string]string{}
-	var line func() string
-	line = func() string {
+	var all []string
+	for len(all) < n {
 		if err := p.log.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
@@ -190,10 +177,18 @@ func (p *ruledProxy) watch(t *testing.T, pair tls.Certificate) map[string]string
 			t.Fatalf("waiting for a line: %v", err)
 		}
 		if strings.Contains(string(text[:n]), " started with ") {
-			return line() // whyspin's word of itself
+			continue // whyspin's word of itself
 		}
-		return ruledMasks.ReplaceAllString(strings.TrimSpace(string(text[:n])), "MASKED")
+		all = append(all, ruledMasks.ReplaceAllString(strings.TrimSpace(string(text[:n])), "MASKED"))
 	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+// watch lets every client visit and returns what it got and what was logged.
+func (p *ruledProxy) watch(t *testing.T, pair tls.Certificate) map[string]string {
+	t.Helper()
+	seen := map[string]string{}
 	for _, v := range ruledVisits {
 		config := v.config
 		if config != nil {
@@ -204,33 +199,35 @@ func (p *ruledProxy) watch(t *testing.T, pair tls.Certificate) map[string]string
 			}
 		}
 		said := p.visit(t, v.to, config)
-		var lines []string
-		for range v.lines {
-			lines = append(lines, line())
-		}
-		slices.Sort(lines)
-		seen[v.name] = said + "; " + strings.Join(lines, "; ")
+		seen[v.name] = said + "; " + p.lines(t, v.lines)
 	}
 	return seen
 }
 
-func TestRulesAndLogFormatsAreThoseOfHAProxy(t *testing.T) {
-	a := newAuthority(t)
-	a.issue("server.pem", "server.example", newECDSA(t))
-	key := newRSA(t)
-	file := a.issue("client.pem", "client", key)
-	pair, err := tls.LoadX509KeyPair(file, file)
+// runRuled runs HAProxy, or else whyspin, with the configuration that configure makes, in which a frontend
+// "drops" rejects all connections.
+func runRuled(t *testing.T, a *authority, haproxy bool, configure func(*ruledProxy) string) *ruledProxy {
+	t.Helper()
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := x509.ParseCertificate(pair.Certificate[0]); err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { l.Close() })
+	p := &ruledProxy{map[string]string{}, l}
+	socket := a.path("api-" + freePort(t))
+	text := fmt.Sprintf("global\n stats socket %s level admin\n log %s len 4096 format raw local0\n"+
+		"defaults\n mode tcp\n log global\n timeout connect 5s\n timeout client 20s\n"+
+		" timeout server 20s\n retries 0\n%s", socket, l.LocalAddr(), configure(p))
+	text = strings.ReplaceAll(text, "DIR", a.directory)
+	if !haproxy {
+		w := startProxy(t, socket, a.write("whyspin.cfg", text), nil, nil)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("whyspin has said:\n%s", w.output)
+			}
+		})
+		return p
 	}
-	servers := map[string]string{"one": startNamed(t, "one"), "two": startNamed(t, "two"),
-		"refusing": "127.0.0.1:" + freePort(t)}
-
-	var theirs, ours ruledProxy
-	text := configureRules(t, &theirs, a, servers)
 	h := start(t, exec.Command(need(t, "haproxy"), "-db", "-f", a.write("haproxy.cfg", text)))
 	eventually(t, "HAProxy to listen", func() bool {
 		select {
@@ -238,23 +235,39 @@ func TestRulesAndLogFormatsAreThoseOfHAProxy(t *testing.T) {
 			t.Fatalf("HAProxy has ended and said:\n%s", h.output)
 		default:
 		}
-		c, err := net.Dial("tcp", "127.0.0.1:"+theirs.ports["drops"])
+		c, err := net.Dial("tcp", "127.0.0.1:"+p.ports["drops"])
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	})
-	want := theirs.watch(t, pair)
-	h.stop(t)
+	return p
+}
 
-	text = configureRules(t, &ours, a, servers)
-	socket := strings.Fields(text)[3]
-	startProxy(t, socket, a.write("whyspin.cfg", text), os.Environ(), nil)
-	got := ours.watch(t, pair)
+func TestRulesAndLogFormatsAreThoseOfHAProxy(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("server.pem", "server.example", newECDSA(t))
+	pair := a.pair("client.pem", "client")
+	servers := map[string]string{"one": startNamed(t, "one"), "two": startNamed(t, "two"),
+		"refusing": "127.0.0.1:" + freePort(t)}
+	configure := func(p *ruledProxy) string { return configureRules(t, p, servers) }
+	want := runRuled(t, a, true, configure).watch(t, pair)
+	got := runRuled(t, a, false, configure).watch(t, pair)
 	for _, v := range ruledVisits {
 		if got[v.name] != want[v.name] {
 			t.Errorf("%s:\nwhyspin %q\nhaproxy %q", v.name, got[v.name], want[v.name])
 		}
 		t.Logf("%s: %q", v.name, want[v.name])
 	}
+}
+
+// pair issues a certificate for a client.
+func (a *authority) pair(file, name string) tls.Certificate {
+	a.t.Helper()
+	path := a.issue(file, name, newRSA(a.t))
+	pair, err := tls.LoadX509KeyPair(path, path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pair
 }

@@ -97,8 +97,10 @@ func appendHandshake(b []byte, r *engine.Record) []byte {
 	} else {
 		b = appendCount(b, r.Bind.ID)
 	}
-	failure, _ := errors.AsType[*tlsconn.Error](r.Handshake)
+	failure, tls := errors.AsType[*tlsconn.Error](r.Handshake)
 	switch {
+	case r.Handshake != nil && !tls:
+		return append(append(b, ": "...), r.Handshake.Error()...)
 	case r.Ending.By == 'P':
 		// It was complete, and a rule about the session has refused the client.
 		return append(b, ": Success"...)

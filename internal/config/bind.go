@@ -35,7 +35,7 @@ func (p *parser) proxyBind(d *draft, s *statement) {
 	for _, b := range binds {
 		b.Name, b.ID, b.Unix = set.name, id, set.unix
 		b.MaxConn, b.Backlog, b.V6Only, b.V4V6 = common.MaxConn, common.Backlog, common.V6Only, common.V4V6
-		b.TLS = tls
+		b.AcceptProxy, b.TLS = common.AcceptProxy, tls
 	}
 	d.Binds = append(d.Binds, binds...)
 }
@@ -121,7 +121,8 @@ func (p *parser) roomForListener(s *statement) bool {
 }
 
 // bindOptions are the options of bind lines for messages.
-var bindOptions = slices.Concat(sortedKeys(socketOptions), []string{"maxconn", "backlog", "v6only", "v4v6"},
+var bindOptions = slices.Concat(sortedKeys(socketOptions),
+	[]string{"accept-proxy", "maxconn", "backlog", "v6only", "v4v6"},
 	tlsBindOnly, tlsCommon)
 
 // readBind reads the options. The Bind it returns holds those that are not a socket's.
@@ -137,6 +138,8 @@ func (p *parameters) readBind() (Bind, socket, *tlsOfBind) {
 			b.MaxConn = p.numberValue(name, 0, maxCount)
 		case name == "backlog":
 			b.Backlog = p.numberValue(name, 0, maxCount)
+		case name == "accept-proxy":
+			b.AcceptProxy = true
 		case name == "v6only":
 			b.V6Only = true
 		case name == "v4v6":

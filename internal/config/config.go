@@ -417,6 +417,8 @@ type Bind struct {
 	// error.
 	V6Only, V4V6 bool
 	Unix         UnixAttributes
+	// AcceptProxy is true exactly when every connection begins with a PROXY protocol header.
+	AcceptProxy bool
 	// TLS is nil for a listener without ("ssl").
 	TLS *BindTLS
 }
@@ -433,6 +435,17 @@ type Server struct {
 	MaxConn  int
 	Backup   bool
 	Disabled bool
+	// SendProxy is the PROXY protocol header that connections to it begin with.
+	SendProxy SendProxy
 	// TLS is nil for a server that is spoken to without ("ssl").
 	TLS *ServerTLS
+}
+
+// SendProxy is the PROXY protocol header that a server gets.
+type SendProxy struct {
+	// Version is that of the protocol, 0 for no header. Only version 2 has what follows.
+	Version int
+	// TLS tells of the client's TLS connection, CommonName and Cipher more of it. Authority tells the name
+	// that the client has asked for. Checksum adds one of the header (CRC32C).
+	TLS, CommonName, Cipher, Authority, Checksum bool
 }

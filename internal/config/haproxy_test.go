@@ -88,7 +88,7 @@ var differences = map[string]string{
 	"ciphers-of-a-finite-field-only":              "crypto/tls has no DHE",
 	"nbproc-1":                                    "it is what whyspin does anyway",
 	"old-versions-only":                           "TLS below 1.2 is not supported",
-	"options-of-a-socket-that-are-not-there-yet":  "TLS and the PROXY protocol are not supported yet",
+	"options-of-a-socket-that-are-not-there-yet":  "binding to an interface is not supported yet",
 	"seventy-words-in-a-line":                     "HAProxy takes 64",
 	"v6only-and-v4v6":                             "the two contradict each other",
 	"whyspin-keywords":                            "HAProxy does not have them",

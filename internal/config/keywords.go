@@ -133,12 +133,13 @@ var notNegatableOptions = setOf(`external-check forwardfor http-restrict-req-hdr
 
 // unsupportedBind are the other options of bind and "stats socket" lines.
 var unsupportedBind = arities(`
-	accept-netscaler-cip+1 accept-proxy ca-ignore-err+1 ca-sign-file+1 ca-sign-pass+1 ca-verify-file+1
+	accept-netscaler-cip+1 ca-ignore-err+1 ca-sign-file+1 ca-sign-pass+1 ca-verify-file+1
 	crt-ignore-err+1 defer-accept expose-fd+1 generate-certificates interface+1 level+1 mss+1
 	namespace+1 nice+1 process+1 proto+1 severity-output+1 shards+1 tcp-ut+1 tfo thread+1 transparent`)
 
 // unsupportedStats are those of "stats socket" lines: some options of bind make no sense there yet.
 var unsupportedStats = merge(unsupportedBind, arities(`
+	accept-proxy
 	allow-0rtt alpn+1 backlog+1 ca-file+1 ciphers+1 ciphersuites+1 crl-file+1 crt+1 crt-list+1 curves+1
 	ecdhe+1 force-sslv3 force-tlsv10 force-tlsv11 force-tlsv12 force-tlsv13 maxconn+1 no-ca-names no-sslv3
 	no-tls-tickets no-tlsv10 no-tlsv11 no-tlsv12 no-tlsv13 npn+1 prefer-client-ciphers ssl ssl-max-ver+1
@@ -150,13 +151,12 @@ var unsupportedServer = arities(`
 	check-send-proxy check-via-socks4 cookie+1 downinter+1 error-limit+1 fall+1 fastinter+1 init-addr+1
 	inter+1 log-proto+1 max-reuse+1 maxqueue+1 minconn+1 namespace+1 non-stick observe+1 on-error+1
 	on-marked-down+1 on-marked-up+1 pool-low-conn+1 pool-max-conn+1 pool-purge-delay+1 port+1 proto+1
-	proxy-v2-options+1 redir+1 resolve-net+1 resolve-opts+1 resolve-prefer+1 resolvers+1 rise+1
-	send-proxy send-proxy-v2 send-proxy-v2-ssl send-proxy-v2-ssl-cn shard+1 slowstart+1 socks4+1
+	redir+1 resolve-net+1 resolve-opts+1 resolve-prefer+1 resolvers+1 rise+1
+	shard+1 slowstart+1 socks4+1
 	source+* stick tcp-ut+1 tfo track+1 usesrc+1 ws+1`)
 
 // idleServer are options that ask a server not to do what no server of whyspin does.
-var idleServer = setOf(`no-agent-check no-check no-check-send-proxy no-send-proxy
-	no-send-proxy-v2 no-send-proxy-v2-ssl no-send-proxy-v2-ssl-cn no-tfo`)
+var idleServer = setOf(`no-agent-check no-check no-check-send-proxy no-tfo`)
 
 // algorithms are the other words after "balance", without their arguments in parentheses.
 var algorithms = setOf(`first hash hdr leastconn random rdp-cookie source static-rr uri url_param`)

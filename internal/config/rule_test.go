@@ -69,6 +69,31 @@ var ruleLines = []struct{ lines, differs string }{
 	{lines: "log-format %ID", differs: "there is no unique id yet"},
 }
 
+// serverLines are the options of a server on which both must decide alike.
+var serverLines = []struct{ lines, differs string }{
+	{lines: "send-proxy"}, {lines: "send-proxy-v2 no-send-proxy-v2"}, {lines: "send-proxy-v2-ssl-cn"},
+	{lines: "send-proxy-v2-ssl no-send-proxy"}, {lines: "proxy-v2-options"},
+	{lines: "send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c"},
+	{lines: "send-proxy-v2 proxy-v2-options nosuch"}, {lines: "send-proxy-v2 proxy-v2-options ssl,,crc32c"},
+	{lines: "send-proxy-v2 proxy-v2-options cert-sig", differs: "crypto/tls does not say the certificate"},
+	{lines: "send-proxy-v2 proxy-v2-options unique-id", differs: "there is no unique id yet"},
+	{lines: "ssl verify none sni ssl_fc_sni"}, {lines: "ssl verify none sni ssl_fc_sni,lower"},
+	{lines: "ssl verify none sni src"}, {lines: "ssl verify none sni nosuch"},
+	{lines: "ssl verify none sni ssl_bc_sni"}, {lines: "ssl verify none sni str(a.example)"},
+}
+
+func TestServerLinesAsHAProxy(t *testing.T) {
+	for _, test := range serverLines {
+		text := strings.Replace(frame, "127.0.0.1:25", "127.0.0.1:25 "+test.lines, 1)
+		theirs, output := haproxy(t, text, nil)
+		ours, messages := accepted(t, text, nil)
+		if (theirs != ours) != (test.differs != "") {
+			t.Errorf("%s: accepted by HAProxy: %v, by whyspin: %v; reason to differ: %q\n%s\n%s", test.lines,
+				theirs, ours, test.differs, output, messages)
+		}
+	}
+}
+
 // TestRuleLinesAsHAProxy lets HAProxy decide on the same lines.
 func TestRuleLinesAsHAProxy(t *testing.T) {
 	for _, test := range ruleLines {

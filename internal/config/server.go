@@ -67,7 +67,7 @@ func (p *parser) proxyDefaultServer(d *draft, s *statement) {
 // serverOptions are the options of server and default-server lines for messages.
 var serverOptions = slices.Concat(
 	[]string{"weight", "maxconn", "backup", "no-backup", "disabled", "enabled", "id"},
-	tlsServerOnly, tlsCommon)
+	sendProxyOptions, tlsServerOnly, tlsCommon)
 
 // readServer reads the options of a server into to.
 func (p *parameters) readServer(to *serverTemplate) {
@@ -88,7 +88,7 @@ func (p *parameters) readServer(to *serverTemplate) {
 		case "enabled":
 			to.Disabled = false
 		default:
-			if !idleServer[name] && !p.readServerTLS(name, to) {
+			if !idleServer[name] && !p.readSendProxy(name, &to.SendProxy) && !p.readServerTLS(name, to) {
 				p.other(name, unsupportedServer, serverOptions)
 			}
 		}

@@ -193,7 +193,10 @@ func (w *worker) open(m message) {
 	}
 	w.engine.opened.add(w.now)
 	c.ends[stream.Client] = endpoint{fd: int32(fd), ready: writable, unix: peer.IsUnix()}
-	if l.tls != nil {
+	switch {
+	case l.bind.AcceptProxy:
+		w.await(c)
+	case l.tls != nil:
 		w.secure(c, stream.Client, l.tls)
 	}
 	events := c.watch(stream.Client, sys.EventIn|sys.EventRdHup)
@@ -201,6 +204,7 @@ func (w *worker) open(m message) {
 		w.engine.alert("frontend %s: a connection from %s is refused: registering it: %v",
 			l.frontend.config.Name, peer, errno)
 		w.closeSecured(c, stream.Client, true)
+		w.dropHeader(c)
 		c.ends[stream.Client].fd = -1
 		w.kernel.Close(fd)
 		w.free(c)

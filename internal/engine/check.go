@@ -33,6 +33,8 @@ func (w *worker) check(c *conn) error {
 			"rule 6: the %s is ready (%s), wanted (%s), and the stream is not due", name, end.ready, c.want)
 		bad(!c.due && end.fd >= 0 && end.tls != nil && end.tls.due(end),
 			"rule 6: the TLS of the %s has something to do (%s), and the stream is not due", name, end.ready)
+		bad(!c.due && side == int(stream.Client) && c.awaits(),
+			"rule 6: bytes of a header have come (%s), and the stream is not due", end.ready)
 		bad(end.fd < 0 && end.tls != nil, "the %s has TLS and no connection", name)
 		bad(end.fd >= 0 && w.descriptors[end.fd].conn != c,
 			"descriptor %d of the %s is registered for another",

@@ -28,6 +28,8 @@ type conn struct {
 	listener *listener
 	client   sys.Address
 	session  *rules.Session // nil for a frontend that asks for nothing
+	// header is what was read of the PROXY protocol header that is awaited, nil when none is.
+	header *buffer
 
 	ends    [2]endpoint // by stream.Side
 	buffers [2]*buffer  // by the side that is read from; nil when empty
@@ -217,6 +219,10 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 		return
 	}
 	w.closeSecured(c, side, reset)
+	if side == stream.Client && c.header != nil {
+		c.failure = c.expired()
+		w.dropHeader(c)
+	}
 	fd := int(end.fd)
 	if side == stream.Client && c.faults.Has(fault.ClosedWithoutRemoval) {
 		w.keepCopy(fd)

@@ -138,7 +138,7 @@ func (w *worker) connectionEvent(c *conn, side stream.Side, events uint32) {
 		end.ready |= writable
 	}
 	news := end.ready &^ before
-	if end.tls != nil && end.tls.due(end) {
+	if end.tls != nil && end.tls.due(end) || side == stream.Client && c.awaits() {
 		w.enqueue(c, cause)
 	}
 	switch {

@@ -19,6 +19,11 @@ func needsOf(p *config.Proxy) (n rules.Needs) {
 	for _, list := range [...][]rules.Rule{p.Connection, p.Session, p.Content} {
 		n |= needsOfRules(list)
 	}
+	for _, b := range p.Binds {
+		if b.AcceptProxy {
+			n |= rules.NeedsSession
+		}
+	}
 	if p.DefaultBackend != nil {
 		n |= needsOfBackend(p.DefaultBackend)
 	}
@@ -41,6 +46,9 @@ func needsOfRules(list []rules.Rule) (n rules.Needs) {
 func needsOfBackend(p *config.Proxy) rules.Needs {
 	n := needsOfRules(p.Content)
 	for _, s := range p.Servers {
+		if s.SendProxy.Version > 0 {
+			n |= needsOfHeader
+		}
 		if s.TLS != nil && s.TLS.SNI.From != nil {
 			n |= s.TLS.SNI.From.Needs()
 		}
@@ -80,7 +88,7 @@ func (c *conn) noteTLS(side stream.Side) {
 	if side == stream.Server {
 		needs = rules.NeedsServerTLS
 	}
-	if c.session == nil || !c.frontend.needs.Has(needs) {
+	if c.session == nil || c.ends[side].tls == nil || !c.frontend.needs.Has(needs) {
 		return
 	}
 	t := describeTLS(c.ends[side].tls.conn.State())

@@ -70,6 +70,9 @@ func (s *secured) mayShake(end *endpoint) bool {
 func (w *worker) connected(c *conn) {
 	c.ends[stream.Server].ready |= writable
 	w.noteServer(c)
+	if !w.introduceTo(c) {
+		return
+	}
 	if config := c.serverTLS(); config != nil {
 		if !w.engine.enterServerTLS() {
 			c.stream.ConnectFailed(stream.ConnectResource)
@@ -127,10 +130,11 @@ func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
 		_, _ = w.sendSealed(s)
 	}
 	if side == stream.Client && s.shaking && s.failure == nil {
-		c.failure = &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: errHandshakeTime}
+		c.failure = c.expired()
 	}
 	s.conn.Close()
 	w.die(s)
+	w.dropEarly(s)
 	w.stats.tls.end(side)
 	if side == stream.Server {
 		w.engine.leaveTLS(true)

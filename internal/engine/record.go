@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/config"
+	"github.com/whyspin/whyspin/internal/proxyheader"
 	"github.com/whyspin/whyspin/internal/rules"
 	"github.com/whyspin/whyspin/internal/stream"
 	"github.com/whyspin/whyspin/internal/sys"
@@ -47,8 +48,9 @@ type Record struct {
 	Session *rules.Session
 	// TLS is true exactly when the client's connection has TLS.
 	TLS bool
-	// Handshake is the failure of its latest TLS handshake that failed, a *tlsconn.Error, nil for none. It
-	// was with a server if the client's is complete.
+	// Handshake is the failure of its latest TLS handshake that failed, a *tlsconn.Error, or of the PROXY
+	// protocol header of its client, an error of package proxyheader; nil for none. It was with a server if
+	// the client's is complete.
 	Handshake    error
 	Retries      int
 	Redispatched bool
@@ -92,6 +94,9 @@ func (w *worker) logConnect(c *conn) {
 	}
 	r := w.record(c)
 	r.Event, r.Front = RecordConnect, w.kernel.LocalAddress(int(c.ends[stream.Client].fd))
+	if c.session != nil && c.session.Proxied && c.session.Destination.IsValid() {
+		r.Front.IP = c.session.Destination
+	}
 	w.engine.options.Log(r)
 }
 
@@ -117,7 +122,7 @@ func (w *worker) logEnd(c *conn) {
 		return
 	}
 	s := &c.stream
-	if c.listener.tls != nil && !c.shaken {
+	if c.listener.shakes() && !c.shaken {
 		w.logHandshake(c)
 		return
 	}
@@ -139,7 +144,7 @@ func (w *worker) logHandshake(c *conn) {
 	if c.frontend.config.DontLogNull {
 		e, is := c.failure.(*tlsconn.Error)
 		if is && (e.Cause == tlsconn.CauseClosed || e.Cause == tlsconn.CauseCut) ||
-			c.stream.Ending().By == 'P' {
+			c.failure == proxyheader.ErrEmpty || c.stream.Ending().By == 'P' {
 			return
 		}
 	}

@@ -55,7 +55,7 @@ func (w *worker) mayConnect(l *listener, fd int, session *rules.Session) bool {
 }
 
 // shakes reports whether there is something to go through before a client's session begins.
-func (l *listener) shakes() bool { return l.tls != nil }
+func (l *listener) shakes() bool { return l.tls != nil || l.bind.AcceptProxy }
 
 // handshaken goes on with a stream when its client's handshake is complete.
 func (w *worker) handshaken(c *conn) {

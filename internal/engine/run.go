@@ -107,6 +107,9 @@ func (w *worker) gather(c *conn) bool {
 	called := w.connectResult(c)
 	for _, from := range [...]stream.Side{stream.Client, stream.Server} {
 		called = w.hangUp(c, from) || called
+		if from == stream.Client {
+			called = w.introduce(c) || called
+		}
 		if end := &c.ends[from]; end.tls != nil {
 			called = w.flushPending(end) || called
 			called = w.shake(c, from) || called
@@ -228,6 +231,9 @@ func (w *worker) connect(c *conn) bool {
 // canMove reports whether the stream could move bytes, or has to take note of something, right now.
 func (w *worker) canMove(c *conn) bool {
 	if c.faults.Has(fault.WakesItself) && c.stream.ShutPending() {
+		return true
+	}
+	if c.awaits() {
 		return true
 	}
 	for side := range c.ends {

@@ -38,6 +38,8 @@ type secured struct {
 	// taken is the bytes read from the connection. wakeup is the number of the latest wakeup in which it was
 	// to be read, enough the effort with which its share of that is used up.
 	taken, wakeup, enough uint64
+	// early is what was read before TLS began and belongs to it, nil for nothing.
+	early *buffer
 }
 
 // effortPerWakeup is how much is read for TLS from one end in one wakeup, in bytes. A record counts for
@@ -68,6 +70,13 @@ func (w *worker) secure(c *conn, side stream.Side, config *tls.Config) {
 // nothing more to read, and arrived stays true.
 func (s *secured) Read(p []byte) (int, error) {
 	w, end := s.owner.worker, &s.owner.ends[s.side]
+	if s.early != nil {
+		n := copy(p, s.early.data[s.early.r:s.early.w])
+		if s.early.consume(n); s.early.buffered() == 0 {
+			w.dropEarly(s)
+		}
+		return n, nil
+	}
 	if s.wakeup != w.stats.wakeups {
 		s.wakeup, s.enough = w.stats.wakeups, s.effort()+effortPerWakeup
 	}
@@ -210,6 +219,13 @@ func (w *worker) dropSealed(s *secured) {
 	if s.sealed != nil {
 		w.buffers.give(s.sealed)
 		s.sealed = nil
+	}
+}
+
+func (w *worker) dropEarly(s *secured) {
+	if s.early != nil {
+		w.buffers.give(s.early)
+		s.early = nil
 	}
 }
 

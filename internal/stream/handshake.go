@@ -14,6 +14,9 @@ func (s *Stream) BeginHandshake(of Side, now ktime.Time) {
 		s.server.handshake = true
 		return
 	}
+	if s.client.handshake {
+		return // what came before it was a part of it
+	}
 	d := s.policy.ClientHandshake
 	if d == 0 {
 		d = s.policy.Client
@@ -31,6 +34,9 @@ func (s *Stream) HandshakeFailed() { s.inputs |= inHandshakeFailed }
 // Refuse records that the configuration does not allow the stream. It is given before the first Advance, or
 // instead of Handshaken.
 func (s *Stream) Refuse() { s.inputs |= inRefused }
+
+// Refused reports whether Refuse was called.
+func (s *Stream) Refused() bool { return s.inputs&inRefused != 0 || s.ending.By == 'P' }
 
 // refuse ends a stream that is not allowed.
 func (s *Stream) refuse() {

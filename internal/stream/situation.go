@@ -41,7 +41,7 @@ var meetings = []struct {
 	server serverStates
 	alone  bool
 }{
-	{name: "client sends", input: inClientRead, server: unserved},
+	{name: "client sends", input: inClientRead, server: unserved | in(Initial)},
 	{name: "client takes bytes", input: inClientWrote, server: in(Established, Closed)},
 	{name: "client's end of data", input: inClientEOF, server: unserved},
 	{name: "client breaks", input: inClientBroken, server: unended},
@@ -107,9 +107,11 @@ func (s *Stream) fires(t Timer, now ktime.Time) bool {
 // takes the error with it and is reported as "server refuses bytes"; a look at the socket's error after that
 // finds none.
 //
-// In Initial a client is refused by a rule, and no simulated proxy has one.
+// In Initial a client is refused by a rule, or has sent bytes behind a PROXY protocol header; no simulated
+// proxy has the one or waits for the other.
 var Ungiven = []Situation{
 	{Closed, Established, "server breaks"},
+	{Established, Initial, "client sends"},
 	{Established, Initial, "client is refused"},
 }
 

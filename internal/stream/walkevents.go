@@ -22,6 +22,8 @@ var clientEvents = []event{
 	}, func(s *Stream) { s.Read(Client, 1); s.request.full = true }},
 	{"client's handshake completes", func(s *Stream) bool { return s.client.handshake },
 		(*Stream).Handshaken},
+	{"client's handshake completes with bytes", func(s *Stream) bool { return s.client.handshake },
+		func(s *Stream) { s.Handshaken(); s.Read(Client, 1) }},
 	{"client's handshake fails", func(s *Stream) bool { return s.client.handshake },
 		(*Stream).HandshakeFailed},
 	{"the client is refused", func(s *Stream) bool { return s.client.handshake }, (*Stream).Refuse},
