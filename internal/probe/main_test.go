@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 )
@@ -108,6 +111,10 @@ func startChild(t testing.TB, name string, prepare func(*exec.Cmd)) *child {
 	c.cmd.ExtraFiles = theirs
 	if prepare != nil {
 		prepare(c.cmd)
+	}
+	// What another test has left open for a moment is none of the child's.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		t.Fatal(err)
 	}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
