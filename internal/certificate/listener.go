@@ -116,7 +116,7 @@ func (v *variant) withoutNames(c *tls.Config) *tls.Config {
 		if err == nil && v.crl != nil {
 			err = v.crl.checkAny(chains, v.listener.store.now())
 		}
-		return err
+		return untrusted(cs, err)
 	}
 	return c
 }
@@ -147,7 +147,7 @@ func (v *variant) checkRevoked(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return nil
 	}
-	return v.crl.checkAny(cs.VerifiedChains, v.listener.store.now())
+	return untrusted(cs, v.crl.checkAny(cs.VerifiedChains, v.listener.store.now()))
 }
 
 // configFor is tls.Config.GetConfigForClient of a listener.

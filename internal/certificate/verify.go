@@ -161,6 +161,18 @@ type verification struct {
 // verify is tls.Config.VerifyConnection. A session that is resumed was verified when it began, and crypto/tls
 // does not resume one of a certificate that has expired: then only what else may have changed is looked at.
 func (v *verification) verify(cs tls.ConnectionState) error {
+	return untrusted(cs, v.check(cs))
+}
+
+// untrusted says of an error that it is about the peer's certificate, in crypto/tls's way.
+func untrusted(cs tls.ConnectionState, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
+}
+
+func (v *verification) check(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the server has no certificate")
 	}

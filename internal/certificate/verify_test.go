@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"strings"
 	"testing"
@@ -72,6 +73,10 @@ func TestCertificatesOfClients(t *testing.T) {
 					t.Errorf("%s, %s: a client whose certificate is %s gets %v, the server %v", bind,
 						tls.VersionName(version), name, err, serverErr)
 				}
+				_, is := errors.AsType[*tls.CertificateVerificationError](serverErr)
+				if serverErr != nil && name != "none" && !is {
+					t.Errorf("%s: %v is not said to be about the certificate", bind, serverErr)
+				}
 			}
 		}
 	}
@@ -135,6 +140,9 @@ func TestCertificatesOfServers(t *testing.T) {
 			_, _, err, _ = shake(client, server)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s, %s: %v, want %q", test.options, test.crt, err, test.want)
+			}
+			if _, is := errors.AsType[*tls.CertificateVerificationError](err); err != nil && !is {
+				t.Errorf("%s, %s: %v is not said to be about the certificate", test.options, test.crt, err)
 			}
 		}
 	}
