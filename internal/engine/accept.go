@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/whyspin/whyspin/internal/fault"
@@ -98,17 +99,23 @@ func (w *worker) takeConnections(l *listener) {
 	a.fullAt = w.turn
 }
 
-// alertEvery is how often at most the operator is told of trouble with one listener.
+// alertEvery is how often at most the operator is told of trouble with one listener, or one server.
 const alertEvery = 10 * time.Second
+
+// mayAlert reports whether the operator may be told of something again, and notes when (ktime.Time) that was
+// done last.
+func (w *worker) mayAlert(told *atomic.Int64) bool {
+	last := told.Load()
+	return (last == 0 || w.now.Sub(ktime.Time(last)) >= alertEvery) &&
+		told.CompareAndSwap(last, int64(w.now))
+}
 
 // acceptTrouble rests a listener that cannot give a connection though there may be one.
 func (w *worker) acceptTrouble(l *listener, errno sys.Errno) {
 	if !l.faults.Has(fault.AcceptNotPaused) {
 		w.pause(l, w.now.Add(acceptPause))
 	}
-	last := l.alerted.Load()
-	if last != 0 && w.now.Sub(ktime.Time(last)) < alertEvery ||
-		!l.alerted.CompareAndSwap(last, int64(w.now)) {
+	if !w.mayAlert(&l.alerted) {
 		return
 	}
 	w.engine.alert("frontend %s: cannot accept on %s, tries again every %v: %v",

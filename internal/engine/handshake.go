@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/stream"
@@ -41,6 +43,7 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 		if side == stream.Client {
 			c.stream.HandshakeFailed()
 		} else {
+			w.serverTrouble(c.server, s.failure)
 			c.stream.ConnectFailed(stream.ConnectRefused)
 		}
 		return true
@@ -58,6 +61,23 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 		c.stream.Connected()
 	}
 	return true
+}
+
+// serverTrouble tells the operator of a handshake in which this side and a server do not agree. The access
+// log cannot tell that from a server that is down, and the next attempt will not be better.
+func (w *worker) serverTrouble(to *server, failure error) {
+	e, is := failure.(*tlsconn.Error)
+	if !is || !e.Cause.Disagrees() || !w.mayAlert(&to.alerted) {
+		return
+	}
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?' // names in a certificate can hold anything
+		}
+		return r
+	}, e.Error())
+	w.engine.alert("backend %s: the TLS handshake with server %s (%s) fails: %.300s", to.backend.config.Name,
+		to.config.Name, to.address, text)
 }
 
 // mayShake reports whether a step of the handshake may bring something: the first of a client, which has to
@@ -129,7 +149,7 @@ func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
 		// gone.
 		_, _ = w.sendSealed(s)
 	}
-	if side == stream.Client && s.shaking && s.failure == nil {
+	if s.shaking && s.failure == nil {
 		c.failure = c.expired()
 	}
 	s.conn.Close()
@@ -143,8 +163,11 @@ func (w *worker) closeSecured(c *conn, side stream.Side, reset bool) {
 	c.ends[side].tls = nil
 }
 
-// errHandshakeTime says why a handshake was given up.
-var errHandshakeTime = errors.New("the handshake was not complete in time")
+// errHandshakeTime and errHandshakeEnded say why a handshake was given up.
+var (
+	errHandshakeTime  = errors.New("the handshake was not complete in time")
+	errHandshakeEnded = errors.New("the stream ended before the handshake was complete")
+)
 
 // endHandshakes ends all handshakes that are under way, on the thread on which they began.
 func (w *worker) endHandshakes() {

@@ -84,6 +84,7 @@ type proxy struct {
 	config  *config.Config
 	mu      sync.Mutex
 	records []*Record
+	alerts  []string
 }
 
 // settings change what a test needs different.
@@ -149,6 +150,11 @@ func start(t *testing.T, s settings, servers ...string) *proxy {
 			defer p.mu.Unlock()
 			p.records = append(p.records, r)
 		},
+	}
+	options.Alert = func(message string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.alerts = append(p.alerts, message)
 	}
 	if !s.mayBreak {
 		options.Audit = func(id string, err error) { t.Errorf("stream %s breaks a rule: %v", id, err) }

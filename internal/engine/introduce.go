@@ -149,14 +149,17 @@ func (w *worker) introduceTo(c *conn) bool {
 // needsOfHeader is what a header for a server tells.
 const needsOfHeader = rules.NeedsSession | rules.NeedsDestination | rules.NeedsClientTLS
 
-// expired is why a client that did not come as far as its session failed: in time, or before somebody else
-// ended the stream.
+// expired is why what comes before a session, or a connection to a server, failed: it was not there in time,
+// or before somebody else ended the stream.
 func (c *conn) expired() error {
+	by := c.stream.Ending().By
 	switch {
-	case c.header != nil && c.stream.Ending().By == 'c':
+	case c.header != nil && by == 'c':
 		return proxyheader.ErrTimeout
 	case c.header != nil:
 		return proxyheader.ErrBroken
+	case by == 'C' || by == 'K' || by == 'I':
+		return &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: errHandshakeEnded}
 	}
 	return &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: errHandshakeTime}
 }

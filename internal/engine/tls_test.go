@@ -339,7 +339,8 @@ func TestTLSClientHandshakeIsCut(t *testing.T) {
 	}
 }
 
-// TestTLSServerHandshakeFails: in every way, and ends as a connection that failed, after the retries.
+// TestTLSServerHandshakeFails: in every way, and ends as a connection that failed, after the retries. Where a
+// server does not agree, somebody is told, and once.
 func TestTLSServerHandshakeFails(t *testing.T) {
 	tests := []struct {
 		name string
@@ -364,6 +365,7 @@ func TestTLSServerHandshakeFails(t *testing.T) {
 	for _, test := range tests {
 		_, client := testTLS(tls.VersionTLS13)
 		client.ServerName = "other.test"
+		address := serve(t, test.f)
 		p := start(t, settings{serverTLS: client, change: func(_ *config.Config, p *config.Proxy) {
 			p.Retries = 1
 			p.Timeouts.Connect = 20 * time.Millisecond // the pause before the next attempt
@@ -371,7 +373,7 @@ func TestTLSServerHandshakeFails(t *testing.T) {
 				p.Timeouts.Connect = patience
 				p.Retries = 0
 			}
-		}}, serve(t, test.f))
+		}}, address)
 		c := p.dial()
 		if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 			t.Errorf("%s: the client read %q, %v", test.name, rest, err)
@@ -387,6 +389,14 @@ func TestTLSServerHandshakeFails(t *testing.T) {
 		}
 		if test.want != tlsconn.CauseNone && cause != test.want && r.Ending.By == 'S' {
 			t.Errorf("%s: the failure is %v, want the cause %q", test.name, r.Handshake, test.want)
+		}
+		told := "" // the timeout may pass first
+		if cause.Disagrees() {
+			told = fmt.Sprintf("backend mail: the TLS handshake with server s1 (%s) fails: %v", address,
+				r.Handshake)
+		}
+		if got := strings.Join(p.alerts, "; "); got != told {
+			t.Errorf("%s: the operator is told %q, want %q", test.name, got, told)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -77,6 +79,48 @@ func TestTLSFoundingCase(t *testing.T) {
 					t.Errorf("%s: a second server was tried", name)
 				}
 			}
+		}
+	}
+}
+
+// TestTLSHandshakeIsGivenUp: the record says whether for the time that it took or because the stream ended.
+func TestTLSHandshakeIsGivenUp(t *testing.T) {
+	server, client := testTLS(tls.VersionTLS13)
+	const limit = time.Second
+	for name, test := range map[string]struct {
+		front, back *tls.Config
+		end         func(p *proxy, k *clock, c *net.TCPConn)
+		want        error
+	}{
+		"a client's, killed": {server, nil, func(p *proxy, _ *clock, _ *net.TCPConn) {
+			p.engine.Kill(p.views()[0].ID, stream.KillAdmin)
+		}, errHandshakeEnded},
+		"a client's, for the time": {server, nil, func(p *proxy, k *clock, _ *net.TCPConn) {
+			k.now.Add(int64(limit))
+			k.Wake(p.engine.workers[0].waker)
+		}, errHandshakeTime},
+		"a server's, the client gone": {nil, client, func(_ *proxy, _ *clock, c *net.TCPConn) {
+			c.Close()
+		}, errHandshakeEnded},
+		"a server's, for the time": {nil, client, func(p *proxy, k *clock, _ *net.TCPConn) {
+			k.now.Add(int64(limit))
+			k.Wake(p.engine.workers[0].waker)
+		}, errHandshakeTime},
+	} {
+		kernel := newClock()
+		p := start(t, settings{kernel: kernel, tls: test.front, serverTLS: test.back,
+			change: func(_ *config.Config, p *config.Proxy) {
+				p.Retries = 0
+				p.Timeouts = config.Timeouts{Connect: limit, ClientHS: limit}
+			}}, serve(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }))
+		c := p.dial()
+		eventually(t, "a handshake", func() bool {
+			v := p.views()
+			return len(v) == 1 && (v[0].Ends[stream.Client].TLS != nil || v[0].Ends[stream.Server].TLS != nil)
+		})
+		test.end(p, kernel, c)
+		if r := p.ended(1)[0]; !errors.Is(r.Handshake, test.want) {
+			t.Errorf("%s: it ended with %s, and the record says %v", name, r.Ending, r.Handshake)
 		}
 	}
 }

@@ -52,6 +52,8 @@ type server struct {
 	traffic
 	// slots is the number of streams that occupy a slot, guarded by the backend's lock.
 	slots int
+	// alerted is when (ktime.Time) the operator was last told of trouble with its TLS.
+	alerted atomic.Int64
 }
 
 // hasSlot reports whether the server takes one more stream. The backend's lock is held.

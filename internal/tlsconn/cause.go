@@ -56,6 +56,17 @@ var causeNames = [...]string{
 // String names the cause as dumps and logs print it.
 func (c Cause) String() string { return causeNames[c] }
 
+// Disagrees reports whether it is that both sides do not agree about how to speak, or whom to trust, and not
+// that one of them went away.
+func (c Cause) Disagrees() bool {
+	switch c {
+	case CauseAlert, CausePlainHTTP, CauseNotTLS, CauseVersion, CauseUntrusted, CauseBadRecord,
+		CauseHandshake:
+		return true
+	}
+	return false
+}
+
 // Error is why a connection cannot go on.
 type Error struct {
 	Cause Cause
