@@ -7,13 +7,6 @@ import (
 	"github.com/whyspin/whyspin/internal/fault"
 )
 
-// notSimulated are the faults of what no simulated world has, each with what that is. They are found on real
-// sockets (internal/engine/tlsfault_test.go).
-var notSimulated = map[fault.Set]string{
-	fault.TLSWantReadArmedWrite: "no listener has TLS",
-	fault.TLSErrorSwallowed:     "no listener has TLS",
-}
-
 // TestAFaultBreaksItsRule: what the simulator finds is what such a bug does to a program.
 func TestAFaultBreaksItsRule(t *testing.T) {
 	for _, tt := range []struct {
@@ -39,6 +32,8 @@ func TestAFaultBreaksItsRule(t *testing.T) {
 		{fault.NeverSleeps, "rule 3"},
 		{fault.HandlerLoops, "endless turn"},
 		{fault.LockYields, "endless turn"},
+		{fault.TLSWantReadArmedWrite, "rule 3"},
+		{fault.TLSErrorSwallowed, "rule 3"},
 	} {
 		t.Run(tt.fault.String(), func(t *testing.T) {
 			t.Parallel()

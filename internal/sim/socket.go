@@ -446,14 +446,23 @@ func (s *socket) withholds() bool {
 	return true
 }
 
+// shortHandshake is how much more often a connection is reset in its handshake, which takes so few calls.
+const shortHandshake = 5
+
 // mayReset is the peer's reset, at any moment.
 func (s *socket) mayReset() {
 	h := ResetServer
 	if s.peer.client >= 0 {
 		h = ResetClient
 	}
-	if s.state == established && !s.broken && !s.peer.over && s.world.strikes(h) {
-		s.peer.reset()
+	most := 1
+	if l := s.peer.tls; l != nil && !l.wire.shaken {
+		most = shortHandshake
+	}
+	for range most {
+		if s.state == established && !s.broken && !s.peer.over && s.world.strikes(h) {
+			s.peer.reset()
+		}
 	}
 }
 

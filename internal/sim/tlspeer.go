@@ -22,6 +22,7 @@ type tlsPeer struct {
 	seal    *sealer
 	waiting int // bytes to be sent after the handshake
 	sealed  int // bytes that were sealed
+	asked   int // how often the engine was asked for new keys since there were bytes from it
 
 	out     []byte // records that are to be sent at once
 	marks   []mark // of out
@@ -250,6 +251,9 @@ func (l *tlsPeer) work() (plain []byte) {
 		var piece [2048]byte
 		n, err := l.conn.Read(piece[:])
 		plain = append(plain, piece[:n]...)
+		if n > 0 {
+			l.asked = 0
+		}
 		switch {
 		case err == nil:
 			continue
@@ -291,6 +295,7 @@ func (l *tlsPeer) send(n int) {
 		return
 	}
 	w.tell("%s: seals %d", p.name, n)
+	bytewise := w.chance(TinyRecord) && w.random.IntN(fewBytewise) == 0
 	for n > 0 {
 		if w.strikes(EmptyRecord) {
 			l.add(l.seal.seal(recordData, nil), mark{kind: markRecord})
@@ -298,6 +303,9 @@ func (l *tlsPeer) send(n int) {
 		size := n
 		if w.strikes(TinyRecord) {
 			size = 1 + w.random.IntN(min(n, morsel))
+		}
+		if bytewise {
+			size = 1
 		}
 		plain := make([]byte, size)
 		for i := range plain {
@@ -309,13 +317,25 @@ func (l *tlsPeer) send(n int) {
 	l.flush()
 }
 
+// fewBytewise is of how many sends with tiny records one is byte by byte: it is so many records that one
+// wakeup is not for all of them.
+const fewBytewise = 8
+
+// mostAsked is how often a peer asks for new keys without any bytes from the engine: crypto/tls takes 16
+// answers in a row for an attack.
+const mostAsked = 10
+
 // addData seals one record, perhaps after new keys, perhaps with a wrong bit.
 func (l *tlsPeer) addData(plain []byte) {
 	w := l.peer.world
 	if l.seal.version == tlsVersions["1.3"] && w.strikes(KeyUpdate) {
-		const message = 24
-		l.add(l.seal.seal(recordHandshake, []byte{message, 0, 0, 1, byte(w.random.IntN(2))}),
-			mark{kind: markRecord})
+		const message, request = 24, 1
+		update := []byte{message, 0, 0, 1, 0}
+		if l.asked < mostAsked && w.random.IntN(2) == 0 {
+			update[4] = request
+			l.asked++
+		}
+		l.add(l.seal.seal(recordHandshake, update), mark{kind: markRecord})
 		l.seal.update()
 	}
 	record := l.seal.seal(recordData, plain)

@@ -131,6 +131,10 @@ func (r *run) compare(v *engine.StreamView) {
 		r.fail("rule 6", "stream %s: the connect to %s has ended and the engine does not know", v.ID,
 			server.peer.name)
 	}
+	if v.Ends[stream.Server].TLS != nil && server != nil && server.peer.unbegun() && !server.noRoom &&
+		!r.willTell(v, server) {
+		r.fail("rule 6", "stream %s: the handshake with %s is not begun", v.ID, server.peer.name)
+	}
 	for side, end := range v.Ends {
 		s := r.world.byFD[end.FD]
 		if end.FD < 0 || s == nil || r.willTell(v, s) || s.state != established {
