@@ -44,6 +44,18 @@ var perAbort = map[string]allowance{
 	"shutdown": {1, "the client's end is passed on"},
 }
 
+// perHandshake is the budget of a connection over TLS with a full handshake and one request, which the server
+// closes after its answer.
+var perHandshake = map[string]allowance{
+	"accept4": perConnection["accept4"], "socket": perConnection["socket"],
+	"connect": perConnection["connect"], "epoll_ctl": perConnection["epoll_ctl"],
+	"recvfrom": {6, "the client's two flights, the request, the answer, the client's end, and the server's " +
+		"unless it comes with the answer"},
+	"sendto":     {4, "the server's flight and the ticket, the request, the answer with the end in TLS"},
+	"setsockopt": {1, "the client's last flight is acknowledged"},
+	"shutdown":   perConnection["shutdown"], "close": perConnection["close"],
+}
+
 // check holds whyspin to the budget of a work, and to what HAProxy needs for it.
 func (p pair) check() error {
 	var wrong []error

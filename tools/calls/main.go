@@ -114,7 +114,7 @@ func compare(ctx context.Context, whyspin string) ([]pair, error) {
 
 // observe has the proxy do a work while strace looks on.
 func (p *proxy) observe(ctx context.Context, directory string, w *work) (*count, error) {
-	play, err := w.prepare(p.address)
+	play, err := w.prepare(p.opener(w))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/whyspin/whyspin/internal/freeport"
+	"github.com/whyspin/whyspin/tools/selfsigned"
 )
 
 // patience bounds every wait for a peer, pollEvery is how often a condition is looked at.
@@ -34,6 +35,7 @@ defaults
     timeout server 10m
 listen calls
     bind %s
+    bind %s ssl crt %s
     server s1 %s
 `
 
@@ -42,18 +44,25 @@ type proxy struct {
 	command *exec.Cmd
 	output  bytes.Buffer
 	address string
-	ended   chan struct{}
-	err     error // of the process, once ended is closed
+	secure  string // the address for clients that speak TLS
+	// opened are all connections, so that none is closed by the garbage collector in the middle of a work.
+	opened []net.Conn
+	ended  chan struct{}
+	err    error // of the process, once ended is closed
 }
 
 // startProxy starts a proxy in front of a server.
 func startProxy(directory, server, program string, arguments ...string) (*proxy, error) {
-	port, err := freeport.Get()
-	if err != nil {
+	port, err1 := freeport.Get()
+	secure, err2 := freeport.Get()
+	certificate := filepath.Join(directory, "certificate.pem")
+	_, err3 := selfsigned.Write(certificate, selfsigned.ECDSA)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
-	p := &proxy{address: fmt.Sprintf("127.0.0.1:%d", port), ended: make(chan struct{})}
-	text := fmt.Sprintf(configuration, p.address, server)
+	p := &proxy{address: fmt.Sprintf("127.0.0.1:%d", port), secure: fmt.Sprintf("127.0.0.1:%d", secure),
+		ended: make(chan struct{})}
+	text := fmt.Sprintf(configuration, p.address, p.secure, certificate, server)
 	if filepath.Base(program) == "haproxy" {
 		text = strings.ReplaceAll(text, "    whyspin.tracing off\n", "")
 	}

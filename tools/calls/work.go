@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -67,8 +68,9 @@ type work struct {
 	name, does string
 	unit       string
 	units      int
-	// prepare brings about what is no part of the work, and returns it.
-	prepare func(address string) (play func() error, err error)
+	// prepare brings about what is no part of the work, and returns it. open opens a connection.
+	prepare func(open opener) (play func() error, err error)
+	secure  bool // the clients speak TLS
 	budget  map[string]allowance
 }
 
@@ -83,29 +85,63 @@ var works = []work{
 	{
 		name: "request", does: "one connection, one request after the other", unit: "request",
 		units: requests, budget: perRequest,
-		prepare: func(address string) (func() error, error) { return keepAlive(address, 1, requests) },
+		prepare: func(open opener) (func() error, error) { return keepAlive(open, 1, requests) },
 	},
 	{
 		name: "requests", does: fmt.Sprintf("%d connections, a request on each at a time", together),
 		unit: "request", units: requests / together * together, budget: perRequest,
-		prepare: func(address string) (func() error, error) {
-			return keepAlive(address, together, requests/together)
+		prepare: func(open opener) (func() error, error) {
+			return keepAlive(open, together, requests/together)
 		},
 	},
 	{
 		name: "connection", does: "one connection after the other, the server closes", unit: "connection",
 		units: connections, budget: perConnection,
-		prepare: func(address string) (func() error, error) {
-			return func() error { return visits(address, connections, lastRequest) }, nil
+		prepare: func(open opener) (func() error, error) {
+			return func() error { return visits(open, connections, lastRequest) }, nil
 		},
 	},
 	{
 		name: "client closes", does: "one connection after the other, the client closes",
 		unit: "connection", units: connections, budget: perAbort,
-		prepare: func(address string) (func() error, error) {
-			return func() error { return visits(address, connections, request) }, nil
+		prepare: func(open opener) (func() error, error) {
+			return func() error { return visits(open, connections, request) }, nil
 		},
 	},
+	{
+		name: "TLS request", does: "one connection over TLS, one request after the other", unit: "request",
+		units: requests, budget: perRequest, secure: true,
+		prepare: func(open opener) (func() error, error) { return keepAlive(open, 1, requests) },
+	},
+	{
+		name: "TLS connection", does: "one connection over TLS after the other, the server closes",
+		unit: "connection", units: connections, budget: perHandshake, secure: true,
+		prepare: func(open opener) (func() error, error) {
+			return func() error { return visits(open, connections, lastRequest) }, nil
+		},
+	},
+}
+
+// opener opens a connection to a proxy.
+type opener func() (net.Conn, error)
+
+// opener returns how the clients of a work reach the proxy.
+func (p *proxy) opener(w *work) opener {
+	address := p.address
+	if w.secure {
+		address = p.secure
+	}
+	return func() (net.Conn, error) {
+		c, err := dial(address)
+		if err != nil {
+			return nil, err
+		}
+		if p.opened = append(p.opened, c); !w.secure {
+			return c, nil
+		}
+		t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
+		return t, t.Handshake()
+	}
 }
 
 // dial opens a connection on which nothing lasts for ever.
@@ -138,14 +174,14 @@ func take(c net.Conn) error {
 
 // keepAlive opens connections that reach the server, and returns the work to send requests on them: one on
 // each, then all answers, and again.
-func keepAlive(address string, n, rounds int) (func() error, error) {
-	var open []net.Conn
+func keepAlive(open opener, n, rounds int) (func() error, error) {
+	var all []net.Conn
 	for range n {
-		c, err := dial(address)
+		c, err := open()
 		if err != nil {
 			return nil, err
 		}
-		open = append(open, c)
+		all = append(all, c)
 		// Delays are switched off at the second request, once for a connection.
 		for range 2 {
 			if err := ask(c, request); err != nil {
@@ -155,12 +191,12 @@ func keepAlive(address string, n, rounds int) (func() error, error) {
 	}
 	return func() error {
 		for range rounds {
-			for _, c := range open {
+			for _, c := range all {
 				if _, err := c.Write(request); err != nil {
 					return err
 				}
 			}
-			for _, c := range open {
+			for _, c := range all {
 				if err := take(c); err != nil {
 					return err
 				}
@@ -172,9 +208,9 @@ func keepAlive(address string, n, rounds int) (func() error, error) {
 
 // visits opens one connection after the other with one request on each. After the last request the server
 // closes, and the client when it sees that; otherwise the client closes.
-func visits(address string, n int, what []byte) error {
+func visits(open opener, n int, what []byte) error {
 	for range n {
-		c, err := dial(address)
+		c, err := open()
 		if err != nil {
 			return err
 		}
