@@ -77,7 +77,8 @@ func (b *bench) secureContest(unit string, kind keyKind, rounds int, targets map
 }
 
 func (b *bench) tlsSmall() (*result, error) {
-	return b.secureContest("us CPU/request", ellipticKey, tcpRounds, map[string]goal{"haproxy": {ratio: 1}},
+	return b.secureContest("us CPU/request", ellipticKey, defaultRounds,
+		map[string]goal{"haproxy": {ratio: 1}},
 		func(c *contestant, over time.Duration) (sample, error) {
 			return b.wrk(c.address, load{connections: smallConnections, path: "/", over: over, secure: true})
 		}, sample.microseconds)
@@ -88,7 +89,7 @@ func (b *bench) tlsBulk() (*result, error) {
 	if b.short {
 		size = bulkBodyShort
 	}
-	return b.secureContest("ms CPU/GB", ellipticKey, tcpRounds, map[string]goal{"haproxy": {ratio: 1}},
+	return b.secureContest("ms CPU/GB", ellipticKey, defaultRounds, map[string]goal{"haproxy": {ratio: 1}},
 		func(c *contestant, over time.Duration) (sample, error) {
 			s, err := b.wrk(c.address,
 				load{connections: bulkConnections, path: "/bulk", over: over, secure: true})
@@ -101,18 +102,18 @@ func (b *bench) tlsBulk() (*result, error) {
 const handshakeGoal = 1.1
 
 func (b *bench) tlsHandshakeECDSA() (*result, error) {
-	return b.handshakes(ellipticKey, goal{ratio: handshakeGoal})
+	return b.handshakes(ellipticKey, goal{ratio: handshakeGoal}, true)
 }
 
 // tlsHandshakeRSA has no goal: the signature of crypto/tls is slower than OpenSSL's, and most of it all.
-func (b *bench) tlsHandshakeRSA() (*result, error) { return b.handshakes(rsaKey, goal{}) }
+func (b *bench) tlsHandshakeRSA() (*result, error) { return b.handshakes(rsaKey, goal{}, false) }
 
 // hybrid is whyspin as clients find it that know the hybrid key exchange, which crypto/tls prefers.
 const hybrid = "X25519MLKEM768"
 
-// handshakes is a row of full handshakes, with the share of the signature in them, and whyspin by itself with
-// the key exchange that it has with modern clients.
-func (b *bench) handshakes(kind keyKind, target goal) (*result, error) {
+// handshakes is a row of full handshakes, with the share of the signature in them, and if it is asked for
+// whyspin by itself with the key exchange that it has with modern clients.
+func (b *bench) handshakes(kind keyKind, target goal, withHybrid bool) (*result, error) {
 	const unit = "us CPU/connection"
 	i, err := b.newIdentity(kind)
 	if err != nil {
@@ -122,9 +123,12 @@ func (b *bench) handshakes(kind keyKind, target goal) (*result, error) {
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
-	modern := *all[0]
-	modern.name, modern.tls = hybrid, client(modernDefault)
-	samples, err := b.contest(b.roundsOr(defaultRounds), append(all, &modern),
+	if withHybrid {
+		modern := *all[0]
+		modern.name, modern.tls = hybrid, client(modernDefault)
+		all = append(all, &modern)
+	}
+	samples, err := b.contest(b.roundsOr(defaultRounds), all,
 		func(c *contestant, over time.Duration) (sample, error) {
 			return shake(b.ctx, c, handshakesTogether, false, over)
 		})
