@@ -22,8 +22,10 @@ type listener struct {
 	refusing *tls.Config
 	entries  []*entry
 	index    atomic.Pointer[index]
-	// secrets are those of a file; nil for those of the store.
-	secrets []secret
+	// tickets are the secrets of a file; nil for those of the store.
+	tickets *ticketFile
+	// pending is an entry that is about to be added.
+	pending *entry
 	// place tells the sessions of this listener from those of others.
 	place string
 	// variants are the ways to speak: that of the bind line, and those that lines of lists ask for.
@@ -35,6 +37,8 @@ type entry struct {
 	file    *file
 	filters []string
 	variant *variant
+	// line is that of the configuration, or of a list or directory, that names it.
+	line config.Position
 }
 
 // variant is one way to speak TLS.
@@ -182,8 +186,11 @@ func (v *variant) refreshKeys(now time.Time) error {
 	if v.settings.NoTickets {
 		return nil
 	}
-	all, version := v.listener.secrets, uint64(1)
-	if all == nil {
+	var all []secret
+	var version uint64
+	if v.listener.tickets != nil {
+		all, version = v.listener.tickets.current()
+	} else {
 		all, version = v.listener.store.secrets.current(now)
 	}
 	if v.version.Load() == version {

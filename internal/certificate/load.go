@@ -41,11 +41,7 @@ func Load(c *config.Config, now func() time.Time) (s *Store, warnings []string, 
 		files: map[string]*file{}, cache: newSessions(c.Global.TLS.CacheSize),
 		secrets: newSecrets(c.Global.TLS.Lifetime),
 	}
-	l := &loader{
-		store: s, files: known[*file]{read: s.files},
-		cas:  known[*authorities]{read: map[string]*authorities{}},
-		crls: known[*revocations]{read: map[string]*revocations{}}, said: map[string]bool{},
-	}
+	l := newLoader(s)
 	for _, p := range c.Proxies {
 		for _, b := range p.Binds {
 			if b.TLS != nil && s.binds[b.TLS] == nil && !p.Disabled {
@@ -66,6 +62,14 @@ func Load(c *config.Config, now func() time.Time) (s *Store, warnings []string, 
 		one.rebuild()
 	}
 	return s, l.warnings, nil
+}
+
+func newLoader(s *Store) *loader {
+	return &loader{
+		store: s, files: known[*file]{read: s.files},
+		cas:  known[*authorities]{read: map[string]*authorities{}},
+		crls: known[*revocations]{read: map[string]*revocations{}}, said: map[string]bool{},
+	}
 }
 
 // fail reports a mistake, once for each line.
@@ -113,15 +117,25 @@ func (l *loader) listener(p *config.Proxy, bind *config.Bind) {
 }
 
 func (l *loader) ticketKeys(one *listener) {
-	text, err := read(one.bind.TicketKeys)
+	name := one.bind.TicketKeys
+	for _, known := range l.store.tickets {
+		if known.name == name {
+			one.tickets = known
+			return
+		}
+	}
+	text, err := read(name)
 	if err == nil {
-		if one.secrets, err = readTicketKeys(text); err != nil {
-			err = fmt.Errorf("%q: %w", one.bind.TicketKeys, err)
+		if one.tickets, err = readTicketKeys(text); err != nil {
+			err = fmt.Errorf("%q: %w", name, err)
 		}
 	}
 	if err != nil {
 		l.fail(one.bind.Position, fmt.Errorf(`"tls-ticket-keys": %w`, err))
+		return
 	}
+	one.tickets.name = name
+	l.store.tickets = append(l.store.tickets, one.tickets)
 }
 
 // variant returns the variant for settings; nil after a mistake.
@@ -158,14 +172,14 @@ func (l *loader) named(one *listener, v *variant, name string) {
 	switch {
 	case err != nil && l.bundle(name) != nil:
 		for _, kind := range l.bundle(name) {
-			l.entry(at, one, v, kind, nil)
+			l.entry(at, one, v, kind, nil, at)
 		}
 	case err != nil:
 		l.fail(at, fmt.Errorf(`"crt": %w`, err))
 	case info.IsDir():
 		l.directory(one, v, name)
 	default:
-		l.entry(at, one, v, name, nil)
+		l.entry(at, one, v, name, nil, at)
 	}
 }
 
@@ -201,10 +215,9 @@ func (l *loader) directory(one *listener, v *variant, name string) {
 			continue
 		}
 		path := filepath.Join(name, e.Name())
-		l.entry(at, one, v, path, nil)
-		list.Lines = append(list.Lines, config.CertificateLine{
-			Position: config.Position{File: name, Line: len(list.Lines) + 1}, File: path,
-		})
+		line := config.Position{File: name} // as in HAProxy: without a number
+		l.entry(at, one, v, path, nil, line)
+		list.Lines = append(list.Lines, config.CertificateLine{Position: line, File: path})
 	}
 	if len(list.Lines) == 0 {
 		l.fail(at, fmt.Errorf(`"crt": there is no certificate in the directory %q`, name))
@@ -245,17 +258,23 @@ func (l *loader) list(one *listener, name string) {
 			files = l.bundle(line.File)
 		}
 		for _, file := range files {
-			l.entry(line.Position, one, v, file, line.Filters)
+			l.entry(line.Position, one, v, file, line.Filters, line.Position)
 		}
 	}
 	if len(lines) == 0 && len(messages) == 0 {
 		l.fail(one.bind.Position, fmt.Errorf(`"crt-list": there is no certificate in %q`, name))
 	}
-	l.keep(&List{Name: name, Lines: lines})
+	kept := &List{Name: name, Lines: lines}
+	if n := len(lines); n > 0 {
+		kept.last = lines[n-1].Line
+	}
+	l.keep(kept)
 }
 
-// entry adds a certificate to a listener.
-func (l *loader) entry(at config.Position, one *listener, v *variant, name string, filters []string) {
+// entry adds a certificate to a listener. line is what names it.
+func (l *loader) entry(at config.Position, one *listener, v *variant, name string, filters []string,
+	line config.Position,
+) {
 	f := l.file(at, name)
 	if f == nil {
 		return
@@ -264,7 +283,7 @@ func (l *loader) entry(at config.Position, one *listener, v *variant, name strin
 	if !slices.Contains(f.listeners, one) {
 		f.listeners = append(f.listeners, one)
 	}
-	one.entries = append(one.entries, &entry{file: f, filters: filters, variant: v})
+	one.entries = append(one.entries, &entry{file: f, filters: filters, variant: v, line: line})
 }
 
 // server loads what a server needs.

@@ -105,3 +105,16 @@ func readOCSP(raw []byte, leaf *x509.Certificate, now time.Time) (*ocspResponse,
 
 // name is how HAProxy names the response.
 func (r *ocspResponse) name() string { return strings.ToLower(hex.EncodeToString(r.key)) }
+
+// describe returns the response's name and its parts.
+func (r *ocspResponse) describe() OCSPKey {
+	k := OCSPKey{Key: r.name()}
+	var id certIDASN1
+	if _, err := asn1.Unmarshal(r.key, &id); err == nil {
+		k.NameHash, k.KeyHash = fmt.Sprintf("%X", id.Name), fmt.Sprintf("%X", id.Key)
+		if id.Serial != nil {
+			k.Serial = fmt.Sprintf("%02X", id.Serial.Bytes())
+		}
+	}
+	return k
+}

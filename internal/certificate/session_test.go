@@ -172,8 +172,8 @@ func TestMistakesInAFileOfKeys(t *testing.T) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
-	if all, err := readTicketKeys([]byte(strings.Repeat(long+"\n", 3))); err != nil || len(all) != 3 {
-		t.Errorf("three long keys are %d and %v", len(all), err)
+	if f, err := readTicketKeys([]byte(strings.Repeat(long+"\n", 3))); err != nil || len(f.keys) != 3 {
+		t.Errorf("three long keys are %v and %v", f, err)
 	}
 }
 

@@ -20,16 +20,18 @@ type Store struct {
 	global *config.GlobalTLS
 	now    func() time.Time
 
-	// What is below is made by Load and does not change, except for the parts in files.
+	// What is below is made by Load and does not change, except for the parts in files, and for the entries
+	// of listeners.
 	binds   map[*config.BindTLS]*listener
 	servers map[*config.ServerTLS]*server
-	lists   []*List
+	tickets []*ticketFile
 	cache   *sessions
 	secrets *secrets
 
 	serverLookups, serverMisses atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
+	lists       []*List
 	files       map[string]*file
 	transaction *transaction
 }
@@ -48,6 +50,8 @@ type file struct {
 type List struct {
 	Name  string
 	Lines []config.CertificateLine
+	// last is the highest number of a line that was ever given.
+	last int
 }
 
 // Counters are what the store has counted since the start.
@@ -88,5 +92,7 @@ func (s *Store) Server(t *config.ServerTLS) *tls.Config {
 
 // Lists returns the lists of certificates by name.
 func (s *Store) Lists() []*List {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return slices.Clone(s.lists)
 }

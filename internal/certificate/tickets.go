@@ -1,11 +1,9 @@
 package certificate
 
 import (
-	"bytes"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,41 +65,6 @@ func keysFor(all []secret, purpose string) ([][32]byte, error) {
 		keys = append(keys, [32]byte(key))
 	}
 	return keys, nil
-}
-
-// The lengths in bytes of the keys in a file: name, HMAC key and AES key, of 128 and 256 bits.
-const (
-	shortTicketKey = 48
-	longTicketKey  = 80
-	// minTicketKeys is how many a file must have.
-	minTicketKeys = 3
-)
-
-// readTicketKeys reads a file of keys, one in base64 on each line: as in HAProxy the last three count, and
-// of them the middle one encrypts. It is the first one of the result. The error has no part of a key.
-func readTicketKeys(text []byte) ([]secret, error) {
-	var all []secret
-	size := 0
-	for i, line := range bytes.Split(bytes.TrimRight(text, "\n"), []byte("\n")) {
-		raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(line)))
-		if err != nil {
-			return nil, fmt.Errorf("line %d is not in base64", i+1)
-		}
-		if len(raw) != shortTicketKey && len(raw) != longTicketKey {
-			return nil, fmt.Errorf("line %d has %d bytes, a key has %d or %d", i+1, len(raw), shortTicketKey,
-				longTicketKey)
-		}
-		if size != 0 && len(raw) != size {
-			return nil, fmt.Errorf("line %d has a key of another length than those before", i+1)
-		}
-		size = len(raw)
-		all = append(all, sha256.Sum256(raw))
-	}
-	if len(all) < minTicketKeys {
-		return nil, errors.New("it has less than three keys")
-	}
-	last := all[len(all)-minTicketKeys:]
-	return []secret{last[1], last[0], last[2]}, nil
 }
 
 // handedTickets is the form in which secrets go to the process that replaces this one.

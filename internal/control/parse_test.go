@@ -72,12 +72,13 @@ func commandTable() []command { return commands() }
 func TestClosestCommands(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{`show\ version`, "show version"},
-		{"", "abort ssl cert,commit ssl cert,set severity-output,set ssl cert,set timeout,show activity," +
-			"show fd,show info,show sess,show spin,show ssl cert,show ssl crt-list,show version," +
-			"shutdown session"},
+		{"", "abort ssl cert,add ssl crt-list,commit ssl cert,del ssl cert,del ssl crt-list,new ssl cert," +
+			"set severity-output,set ssl cert,set ssl ocsp-response,set ssl tls-key,set timeout," +
+			"show activity,show fd,show info,show sess,show spin,show ssl cert,show ssl crt-list," +
+			"show ssl ocsp-response,show tls-keys,show version,shutdown session"},
 		{"show", "show activity,show fd,show info,show sess,show spin,show ssl cert,show ssl crt-list," +
-			"show version"},
-		{"show ssl", "show ssl cert,show ssl crt-list"},
+			"show ssl ocsp-response,show tls-keys,show version"},
+		{"show ssl", "show ssl cert,show ssl crt-list,show ssl ocsp-response"},
 		{"show ssl crt", "show ssl cert"},
 		{"show ses", "show sess"},
 		{"sho sess", "show sess"},

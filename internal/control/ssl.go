@@ -57,6 +57,7 @@ func (c *session) certificate(name string, d *certificate.Details) {
 	show("Filename", name)
 	if d.Serial == "" {
 		show("Status", "Empty")
+		show("OCSP Response Key", "")
 		return
 	}
 	show("Status", status)

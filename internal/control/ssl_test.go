@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -72,6 +73,7 @@ func certificateFiles(t *testing.T) string {
 		must(t, err)
 		issue(name, new(big.Int).Lsh(big.NewInt(0xab), 100), key, key.Public(), name+".example")
 	}
+	write("keys", strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 48))+"\n", 3))
 	write("list", "# comment\n"+dir+"/a.pem [alpn h2,http/1.1] x.example !y.example\n\n"+dir+"/b.pem\n")
 	return dir
 }
@@ -85,16 +87,16 @@ defaults
  timeout client 1s
  timeout server 1s
 listen l
- bind %s/1 ssl crt %s/a.pem crt %s/b.pem
+ bind %s/1 ssl crt %s/a.pem crt %s/b.pem tls-ticket-keys %s/keys
  bind %s/2 ssl crt-list %s/list
  server s 127.0.0.1:1 ssl verify none crt %s/b.pem
-`, socket, dir, dir, dir, dir, dir, dir)
+`, socket, dir, dir, dir, dir, dir, dir, dir)
 }
 
-// TestCommandsAboutCertificatesAnswerAsHAProxy: to the letter, but for what is listed.
-func TestCommandsAboutCertificatesAnswerAsHAProxy(t *testing.T) {
-	dir := certificateFiles(t)
-	socket := filepath.Join(dir, "haproxy.sock")
+// haproxyWithCertificates runs HAProxy and returns its stats socket.
+func haproxyWithCertificates(t *testing.T, dir string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(dir, "haproxy.sock")
 	must(t, os.WriteFile(filepath.Join(dir, "cfg"), []byte(tlsConfig(dir, socket)), 0o600))
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
@@ -116,12 +118,24 @@ func TestCommandsAboutCertificatesAnswerAsHAProxy(t *testing.T) {
 		defer syscall.Close(probe)
 		return syscall.Connect(probe, &syscall.SockaddrUnix{Name: socket}) == nil
 	})
-	p := withCertificates(t, dir)
-	payload := func(file string) string {
+	return socket
+}
+
+// payloads returns what makes a payload of a file.
+func payloads(t *testing.T, dir string) func(file string) string {
+	return func(file string) string {
 		text, err := os.ReadFile(filepath.Join(dir, file))
 		must(t, err)
 		return " <<\n" + string(text)
 	}
+}
+
+// TestCommandsAboutCertificatesAnswerAsHAProxy: to the letter, but for what is listed.
+func TestCommandsAboutCertificatesAnswerAsHAProxy(t *testing.T) {
+	dir := certificateFiles(t)
+	socket := haproxyWithCertificates(t, dir)
+	p := withCertificates(t, dir)
+	payload := payloads(t, dir)
 	for _, command := range []string{
 		"show ssl cert", "show ssl cert DIR/a.pem", "show ssl cert DIR/b.pem", "show ssl cert nosuch",
 		"show ssl crt-list", "show ssl crt-list DIR/list", "show ssl crt-list -n DIR/list",
