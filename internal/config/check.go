@@ -151,7 +151,11 @@ func (p *parser) checkFrontend(d *draft) {
 		p.report.warnf(d.Position, `%s has no "default_backend": %s`, d.title(), closedAtOnce)
 	}
 	if d.TCPLog && len(d.Logs) == 0 && !p.globalLogFailed {
-		p.report.warnf(d.Position, `%s has "option tcplog" but no "log" line: nothing is logged`, d.title())
+		what := "option tcplog"
+		if d.LogFormat != nil {
+			what = "log-format"
+		}
+		p.report.warnf(d.Position, `%s has %q but no "log" line: nothing is logged`, d.title(), what)
 	}
 }
 

@@ -29,6 +29,9 @@ func describe(c *Config) string {
 			fmt.Fprintf(&b, " DefaultBackend=%s", p.DefaultBackend.Name)
 		}
 		b.WriteByte('\n')
+		for _, s := range p.Switches {
+			fmt.Fprintf(&b, "  use_backend at=%d %s\n", s.Line, s.Backend.Name)
+		}
 		for _, l := range p.Logs {
 			fmt.Fprintf(&b, "  log%s\n", differing(reflect.ValueOf(l), reflect.ValueOf(LogTarget{})))
 		}

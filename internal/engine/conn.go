@@ -28,8 +28,10 @@ type conn struct {
 	listener *listener
 	client   sys.Address
 	session  *rules.Session // nil for a frontend that asks for nothing
-	// header is what was read of the PROXY protocol header that is awaited, nil when none is.
-	header *buffer
+	// awaiting is true exactly when a PROXY protocol header is awaited; header is what was read of it, nil for
+	// nothing.
+	awaiting bool
+	header   *buffer
 
 	ends    [2]endpoint // by stream.Side
 	buffers [2]*buffer  // by the side that is read from; nil when empty
@@ -219,7 +221,7 @@ func (w *worker) closeEnd(c *conn, side stream.Side, reset bool) {
 		return
 	}
 	w.closeSecured(c, side, reset)
-	if side == stream.Client && c.header != nil {
+	if side == stream.Client && c.awaiting {
 		c.failure = c.expired()
 		w.dropHeader(c)
 	}

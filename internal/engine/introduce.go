@@ -13,12 +13,13 @@ import (
 
 // await makes the stream wait for the client's header.
 func (w *worker) await(c *conn) {
-	c.header = w.buffers.takeFor(proxyheader.MaxLength)
+	c.awaiting = true
 	c.stream.BeginHandshake(stream.Client, w.now)
 }
 
 // dropHeader forgets what was read of a header that is still awaited.
 func (w *worker) dropHeader(c *conn) {
+	c.awaiting = false
 	if c.header != nil {
 		w.buffers.give(c.header)
 		c.header = nil
@@ -33,6 +34,10 @@ func (w *worker) introduce(c *conn) bool {
 		return false
 	}
 	b := c.header
+	if b == nil {
+		b = w.buffers.takeFor(proxyheader.MaxLength)
+		c.header = b
+	}
 	space := b.space()
 	n, errno := w.kernel.Read(int(end.fd), space)
 	end.reads++
@@ -41,6 +46,10 @@ func (w *worker) introduce(c *conn) bool {
 	case errno == sys.EAGAIN:
 		end.readsAgain++
 		end.ready &^= readable | drain
+		if b.buffered() == 0 {
+			w.buffers.give(b)
+			c.header = nil
+		}
 		return true
 	case errno != 0:
 		w.unknown(c, proxyheader.ErrBroken)
@@ -73,7 +82,7 @@ func (w *worker) introduce(c *conn) bool {
 // awaits reports whether the client's header is awaited and there may be something of it.
 func (c *conn) awaits() bool {
 	end := &c.ends[stream.Client]
-	return c.header != nil && end.fd >= 0 && end.ready.has(readable)
+	return c.awaiting && end.fd >= 0 && end.ready.has(readable)
 }
 
 // unknown ends a stream whose client was not introduced as it should be.
@@ -98,7 +107,7 @@ func (c *conn) introduced(h *proxyheader.Header) {
 // or of its handshake.
 func (w *worker) begin(c *conn) {
 	b := c.header
-	c.header = nil
+	c.awaiting, c.header = false, nil
 	if b.buffered() == 0 {
 		w.buffers.give(b)
 		b = nil
@@ -154,9 +163,9 @@ const needsOfHeader = rules.NeedsSession | rules.NeedsDestination | rules.NeedsC
 func (c *conn) expired() error {
 	by := c.stream.Ending().By
 	switch {
-	case c.header != nil && by == 'c':
+	case c.awaiting && by == 'c':
 		return proxyheader.ErrTimeout
-	case c.header != nil:
+	case c.awaiting:
 		return proxyheader.ErrBroken
 	case by == 'C' || by == 'K' || by == 'I':
 		return &tlsconn.Error{Cause: tlsconn.CauseAborted, Err: errHandshakeEnded}
