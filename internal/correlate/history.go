@@ -38,6 +38,7 @@ func historyOf(s *evidence.Stream) []Step {
 		if m.NoProgress && m.Count > 1 {
 			what = append(what, fmt.Sprintf("woken %d times for nothing, over %s (%s)", m.Count,
 				shortly(m.Until.Sub(m.At)), m.Cause))
+			what = append(what, tlsWaits(m)...)
 		}
 		if len(what) == 0 {
 			continue
@@ -45,6 +46,18 @@ func historyOf(s *evidence.Stream) []Step {
 		steps = append(steps, Step{Since: m.At.Sub(begin), Text: strings.Join(what, "; ")})
 	}
 	return steps
+}
+
+// tlsWaits says what the TLS of either side waited for.
+func tlsWaits(m *evidence.Moment) (what []string) {
+	for _, side := range [...]struct{ name, waits string }{
+		{evidence.SideClient, m.ClientTLS}, {evidence.SideServer, m.ServerTLS},
+	} {
+		if side.waits != "" {
+			what = append(what, fmt.Sprintf("TLS of the %s: %s", side.name, side.waits))
+		}
+	}
+	return what
 }
 
 // changes says what a wakeup changed. The first that is remembered says where the stream stood.

@@ -47,6 +47,24 @@ func TestHistoryOfTheFoundingCase(t *testing.T) {
 	}
 }
 
+// TestHistoryTellsWhatTLSWaitedFor: of wakeups for nothing.
+func TestHistoryTellsWhatTLSWaitedFor(t *testing.T) {
+	moments := founding()[:1]
+	moments[0].ClientTLS = "want-write"
+	spinning := moments[0]
+	spinning.Cause, spinning.Count, spinning.NoProgress = "client event", 123456, true
+	spinning.ClientTLS, spinning.ServerTLS = "want-read, record incomplete", "handshake, want-read"
+	got := historyOf(&evidence.Stream{History: append(moments, spinning)})
+	want := []Step{
+		{0, "accepted; server side INI -> CON"},
+		{0, "woken 123456 times for nothing, over 0.00 ms (client event);" +
+			" TLS of the client: want-read, record incomplete; TLS of the server: handshake, want-read"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestHistoryThatBeginsLate: what the recorder has lost is not invented.
 func TestHistoryThatBeginsLate(t *testing.T) {
 	got := historyOf(&evidence.Stream{History: founding()[2:]})

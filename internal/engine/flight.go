@@ -34,6 +34,7 @@ type moment struct {
 	count       uint32
 	cause       stream.Cause // of the first
 	idle        bool         // they neither consumed their cause nor brought progress
+	tls         [2]tlsWait   // after the last, by stream.Side
 }
 
 // newFlightRecorder returns a recorder of that many moments, of flightMoments for 0.
@@ -57,7 +58,7 @@ func (r *flightRecorder) record(c *conn, now ktime.Time, idle bool) {
 	posture := c.stream.Posture()
 	m := r.at(c.moment)
 	if m != nil && m.posture == posture && m.idle == idle && (!idle || m.cause == c.cause) {
-		m.last = now
+		m.last, m.tls = now, c.tlsWaits()
 		if m.count+1 > m.count {
 			m.count++
 		}
@@ -67,7 +68,7 @@ func (r *flightRecorder) record(c *conn, now ktime.Time, idle bool) {
 	r.next++
 	r.ring[number%uint64(len(r.ring))] = moment{
 		id: c.id, before: c.moment, first: now, last: now, posture: posture, count: 1, cause: c.cause,
-		idle: idle,
+		idle: idle, tls: c.tlsWaits(),
 	}
 	c.moment = number
 }
@@ -115,5 +116,6 @@ func (m *moment) tell() evidence.Moment {
 		RequestIn: p.RequestIn.String(), RequestOut: p.RequestOut.String(),
 		ResponseIn: p.ResponseIn.String(), ResponseOut: p.ResponseOut.String(),
 		Retries: int(p.Retries), Redispatched: p.Redispatched, Handshake: p.Handshake,
+		ClientTLS: m.tls[stream.Client].String(), ServerTLS: m.tls[stream.Server].String(),
 	}
 }

@@ -2,14 +2,10 @@ package engine
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 	"unicode"
 
-	"github.com/whyspin/whyspin/internal/evidence"
 	"github.com/whyspin/whyspin/internal/stream"
-	"github.com/whyspin/whyspin/internal/sys"
 	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
@@ -181,46 +177,4 @@ func (w *worker) endHandshakes() {
 			}
 		}
 	}
-}
-
-// wantsRead reports whether the TLS of an end can go on only with bytes of its peer: those of the handshake,
-// or the rest of a record.
-func (s *secured) wantsRead() bool { return (s.shaking || s.conn.InRecord()) && !s.arrived }
-
-// describe says how the TLS of an end stands, for dumps; told is whether the stream knows that nothing more
-// can be read. The details of a failure are left out: they hold what the peer has written.
-func (s *secured) describe(told bool) *evidence.TLS {
-	read := s.conn.Failed()
-	v := &evidence.TLS{State: evidence.TLSEstablished, WantsWrite: s.sealed != nil}
-	switch {
-	case s.failure != nil:
-		v.State = causeOf(s.failure)
-		return v
-	case s.shaking:
-		v.State = evidence.TLSHandshake
-	case read == io.EOF && s.conn.Unannounced():
-		v.State = evidence.TLSCutOff
-	case read == io.EOF:
-		v.State = evidence.TLSEnded
-	}
-	if read == nil {
-		v.WantsRead, v.Incomplete = s.wantsRead(), s.conn.InRecord()
-	}
-	if read != nil && read != io.EOF && !told {
-		v.Error = causeOf(read)
-	}
-	return v
-}
-
-// causeOf names what ended TLS: the error of the socket if that was it, which holds nothing that the peer has
-// written.
-func causeOf(err error) string {
-	e, is := err.(*tlsconn.Error)
-	if !is {
-		return "failed"
-	}
-	if errno, is := errors.AsType[sys.Errno](e.Err); is {
-		return fmt.Sprintf("%v: %v", e.Cause, errno)
-	}
-	return e.Cause.String()
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/whyspin/whyspin/internal/fault"
@@ -126,6 +127,12 @@ func TestAFaultInTLSSpinsAndIsKilled(t *testing.T) {
 			if len(v) != 1 || s.Stream != v[0].ID || s.Cause != "client event" {
 				t.Errorf("suspicion of %s by %q, should be of the one stream by client event", s.Subject(),
 					s.Cause)
+			}
+			// The ledger's account of a wakeup has what the dump has.
+			want, _, _ := strings.Cut(strings.TrimPrefix(tt.tls, "established, "), ": ")
+			state := v[0].State()
+			if last := state.History[len(state.History)-1]; last.ClientTLS != want || !last.NoProgress {
+				t.Errorf("the latest wakeups are %+v, TLS should be %q", last, want)
 			}
 			if p.engine.Kill(s.Stream, stream.KillSpin) != KillEnded {
 				t.Errorf("%s cannot be killed", s.Subject())

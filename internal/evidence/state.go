@@ -287,6 +287,10 @@ type Moment struct {
 	Redispatched bool   `json:"redispatched"`
 	// Handshake is true exactly when a TLS handshake is under way.
 	Handshake bool `json:"handshake,omitempty"`
+	// ClientTLS and ServerTLS are what the TLS of the sides waited for after the last wakeup, in the words of
+	// TLS.String; empty for nothing, and without TLS.
+	ClientTLS string `json:"client_tls,omitempty"`
+	ServerTLS string `json:"server_tls,omitempty"`
 }
 
 // Overdue returns the armed timer that is furthest in the past at now, and whether there is one. When none of
