@@ -88,7 +88,7 @@ func (d *demo) heal(ctx context.Context, first string, before usage) error {
 		if err != nil {
 			return err
 		}
-		if answer = strings.TrimSpace(answer); answer != "" {
+		if !taken(answer) {
 			return fmt.Errorf("the order %q was answered with %q", order, answer)
 		}
 	}

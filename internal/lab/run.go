@@ -186,7 +186,7 @@ func shutDown(ctx context.Context, s *stage, d *correlate.Diagnosis) error {
 		if err != nil {
 			return err
 		}
-		if answer = strings.TrimSpace(answer); answer != "" {
+		if !taken(answer) {
 			return fmt.Errorf("the order %q was answered with %q", order, answer)
 		}
 		s.remedied = append(s.remedied, order)
