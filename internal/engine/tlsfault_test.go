@@ -163,7 +163,7 @@ func TestItsTrafficIsHarmlessWithoutAFaultInTLS(t *testing.T) {
 // TestTLSOnALevelTriggeredDescriptor: what the faults do not touch works as ever, though the descriptor is
 // of the other kind: the handshake, bytes that wait until the client reads, the end of each direction.
 func TestTLSOnALevelTriggeredDescriptor(t *testing.T) {
-	const length = 4 << 20
+	const length = 32 << 20
 	server, client := testTLS(0)
 	p := start(t, settings{change: withFault(fault.TLSErrorSwallowed), tls: server},
 		serve(t, func(c *net.TCPConn) {
