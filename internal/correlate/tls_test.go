@@ -65,12 +65,21 @@ func TestTLSIsNamedAsTheCause(t *testing.T) {
 				if says := tlsFact(&d.Findings[0]); says != tt.says {
 					t.Errorf("it says %q, should say %q", says, tt.says)
 				}
-				changeSide(&after(c).ServerSide, func(e *evidence.Side) { e.TLS = &tt.tls })
-				changeSide(&after(c).ClientSide, func(e *evidence.Side) { e.TLS = nil })
-				if says := tlsFact(&Correlate(c).Findings[0]); says != "" {
-					t.Errorf("the other side's TLS is told: %q", says)
-				}
 			})
+		}
+	}
+}
+
+// TestTLSIsThatOfTheDescriptor: the other side of the stream may have TLS, too.
+func TestTLSIsThatOfTheDescriptor(t *testing.T) {
+	c := ours()
+	clientSide(c, func(e *evidence.Side) { e.TLS = &evidence.TLS{State: "the client's"} })
+	serverSide(c, func(e *evidence.Side) { e.TLS = &evidence.TLS{State: "the server's"} })
+	s := after(c)
+	for fd, want := range map[int]string{s.ClientFD: "the client's", s.ServerFD: "the server's"} {
+		f := Finding{Stream: s, FD: &Descriptor{Number: fd}}
+		if got := f.tls(); got == nil || got.State != want {
+			t.Errorf("descriptor %d has %+v, should have %s", fd, got, want)
 		}
 	}
 }
@@ -100,6 +109,8 @@ func TestAnErrorThatTLSKeepsIsAStall(t *testing.T) {
 			changeSide(&c.Before.Streams[0].ClientSide, func(e *evidence.Side) { e.TLS = nil })
 		}, Healthy},
 		{"an error, but the stream has run meanwhile", func(c *evidence.Case) { after(c).Calls++ }, Healthy},
+		{"an error, but the stream was due", func(c *evidence.Case) { c.Before.Streams[0].Runnable = true },
+			Healthy},
 		{"an error, but the stream is due", func(c *evidence.Case) { after(c).Runnable = true }, Healthy},
 		{"TLS that waits for the rest of a record", func(c *evidence.Case) {
 			withTLS(c, evidence.TLS{State: evidence.TLSEstablished, WantsRead: true, Incomplete: true})

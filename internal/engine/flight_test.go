@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"crypto/tls"
 	"testing"
 
 	"github.com/whyspin/whyspin/internal/ktime"
 	"github.com/whyspin/whyspin/internal/stream"
+	"github.com/whyspin/whyspin/internal/tlsconn"
 )
 
 // recorded is a recorder with room for so few moments, and a stream in it.
@@ -53,6 +55,25 @@ func TestFlightRecorderMergesWhatChangesNothing(t *testing.T) {
 	if m := got[2]; m.At != 1000 || m.Until != 4999 || m.Count != 4000 || !m.NoProgress ||
 		m.Cause != "timer tunnel" {
 		t.Errorf("the row without progress is %+v", m)
+	}
+}
+
+// TestFlightRecorderHasWhatTLSWaitedFor: after the latest wakeup of a row.
+func TestFlightRecorderHasWhatTLSWaitedFor(t *testing.T) {
+	w, c := recorded(t, 8)
+	s := &secured{owner: c, side: stream.Server, shaking: true, arrived: true}
+	s.conn = tlsconn.Client(&tls.Config{ServerName: "server.test"}, s, &w.lent)
+	c.ends[stream.Server].tls = s
+	for at, want := range []string{"handshake", "handshake, want-read", "handshake, want-read, want-write"} {
+		s.arrived = at == 0
+		if at == 2 {
+			s.sealed = &buffer{}
+		}
+		w.flight.record(c, ktime.Time(at), true)
+		got := w.historyOf(c)
+		if len(got) != 1 || got[0].ServerTLS != want || got[0].ClientTLS != "" {
+			t.Errorf("the history is %+v, TLS should be %q", got, want)
+		}
 	}
 }
 
