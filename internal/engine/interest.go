@@ -46,15 +46,15 @@ func (c *conn) rewrites(side stream.Side) bool {
 }
 
 // interest returns what a side's level-triggered descriptor is to be watched for: no more than what the
-// stream, or the TLS of that side, would act upon. A hang-up cannot be masked, so once it is known and nobody
-// will read, the descriptor becomes edge-triggered for good.
+// stream, or what comes before its bytes, would act upon. A hang-up cannot be masked, so once it is known and
+// nobody will read, the descriptor becomes edge-triggered for good.
 func (c *conn) interest(side stream.Side) uint32 {
 	end := &c.ends[side]
 	if end.ready.has(connecting) {
 		return sys.EventOut
 	}
 	tlsReads, tlsWrites := c.tlsInterest(side)
-	reads := c.want.Has(readWant[side]) || tlsReads
+	reads := c.want.Has(readWant[side]) || tlsReads || side == stream.Client && c.header != nil
 	if end.ready.has(hungUp) && !reads || end.interest&sys.EventEdge != 0 {
 		return connectionEvents
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/whyspin/whyspin/internal/config"
 	"github.com/whyspin/whyspin/internal/fault"
 	"github.com/whyspin/whyspin/internal/stream"
 )
@@ -196,6 +197,29 @@ func TestTLSOnALevelTriggeredDescriptor(t *testing.T) {
 	if w := p.engine.Workers()[0]; w.Charged != 0 {
 		t.Errorf("%d of %d wakeups were charged", w.Charged, w.Wakeups)
 	}
+}
+
+// TestAHeaderOnALevelTriggeredDescriptor: what introduces a client may come in pieces there, too.
+func TestAHeaderOnALevelTriggeredDescriptor(t *testing.T) {
+	change := func(c *config.Config, front *config.Proxy) {
+		withFault(fault.TLSErrorSwallowed)(c, front)
+		acceptProxy(c, front)
+	}
+	p := start(t, settings{change: change}, serve(t, echo))
+	c := p.dial()
+	for _, piece := range []string{introduction[:9], introduction[9:] + "hello"} {
+		if _, err := io.WriteString(c, piece); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a piece to be read", func() bool {
+			v := p.views()
+			return len(v) == 1 && v[0].Ends[stream.Client].Reads > 0
+		})
+	}
+	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	p.sleeps("while nobody says anything")
 }
 
 // talkless has a handshake and nothing else.
