@@ -28,8 +28,8 @@ type conn struct {
 	listener *listener
 	client   sys.Address
 	session  *rules.Session // nil for a frontend that asks for nothing
-	// awaiting is true exactly when a PROXY protocol header is awaited; header is what was read of it, nil for
-	// nothing.
+	// awaiting is true exactly when a PROXY protocol header is awaited; header is what was read of it, nil
+	// for nothing.
 	awaiting bool
 	header   *buffer
 

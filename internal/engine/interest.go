@@ -54,7 +54,7 @@ func (c *conn) interest(side stream.Side) uint32 {
 		return sys.EventOut
 	}
 	tlsReads, tlsWrites := c.tlsInterest(side)
-	reads := c.want.Has(readWant[side]) || tlsReads || side == stream.Client && c.header != nil
+	reads := c.want.Has(readWant[side]) || tlsReads || side == stream.Client && c.awaiting
 	if end.ready.has(hungUp) && !reads || end.interest&sys.EventEdge != 0 {
 		return connectionEvents
 	}
