@@ -73,6 +73,9 @@ func (p *parser) completeServer(one *pendingTLS) {
 			`with what: name one, "ca-file %s", or "verify none"`, quote(one.owner), SystemCA)
 	case s.Verify == VerifyNone && s.VerifyHost != "":
 		one.warnf(`"server": "verifyhost" has no effect with "verify none"`)
+	case s.VerifyHost != "" && s.SNI.Name != "" && s.VerifyHost != s.SNI.Name:
+		one.warnf(`"server": "verifyhost" has no effect with "sni": the certificate must be for %s`,
+			quote(s.SNI.Name))
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -310,6 +311,10 @@ func (p *parameters) sni(name string) SNI {
 	case !isConstant:
 		return SNI{From: e}
 	case validSNI(constant):
+		if _, err := netip.ParseAddr(constant); err == nil {
+			p.warnf("%q: %q: crypto/tls asks no server for an address: %s is not sent, but the server's "+
+				"certificate must have it", p.label, name, quote(constant))
+		}
 		return SNI{Name: constant}
 	}
 	p.errorf("%q: %q: %s is not a host name", p.label, name, quote(constant))
