@@ -59,8 +59,9 @@ func (w *worker) shake(c *conn, side stream.Side) bool {
 	return true
 }
 
-// serverTrouble tells the operator of a handshake in which this side and a server do not agree. The access
-// log cannot tell that from a server that is down, and the next attempt will not be better.
+// serverTrouble tells the operator that this side and a server do not agree about TLS, in the handshake or,
+// if it is this side's certificate in TLS 1.3, after it. The access log cannot tell that from a server that
+// is down, and the next attempt will not be better.
 func (w *worker) serverTrouble(to *server, failure error) {
 	e, is := failure.(*tlsconn.Error)
 	if !is || !e.Cause.Disagrees() || !w.mayAlert(&to.alerted) {
@@ -72,7 +73,7 @@ func (w *worker) serverTrouble(to *server, failure error) {
 		}
 		return r
 	}, e.Error())
-	w.engine.alert("backend %s: the TLS handshake with server %s (%s) fails: %.300s", to.backend.config.Name,
+	w.engine.alert("backend %s: TLS with server %s (%s) fails: %.300s", to.backend.config.Name,
 		to.config.Name, to.address, text)
 }
 

@@ -336,6 +336,9 @@ func (w *worker) readSecured(c *conn, from stream.Side) (transfer, bool) {
 	default:
 		end.ready &^= readable
 		w.fail(s, err)
+		if from == stream.Server {
+			w.serverTrouble(c.server, err)
+		}
 		c.stream.Broken(from)
 	}
 	if b.buffered() == 0 {

@@ -392,11 +392,38 @@ func TestTLSServerHandshakeFails(t *testing.T) {
 		}
 		told := "" // the timeout may pass first
 		if cause.Disagrees() {
-			told = fmt.Sprintf("backend mail: the TLS handshake with server s1 (%s) fails: %v", address,
+			told = fmt.Sprintf("backend mail: TLS with server s1 (%s) fails: %v", address,
 				r.Handshake)
 		}
 		if got := strings.Join(p.alerts, "; "); got != told {
 			t.Errorf("%s: the operator is told %q, want %q", test.name, got, told)
+		}
+	}
+}
+
+// TestTLSServerRefusesOurCertificate: in TLS 1.3 it says so after the handshake.
+func TestTLSServerRefusesOurCertificate(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		server, client := testTLS(version)
+		server.ClientAuth = tls.RequireAnyClientCert
+		address := serve(t, func(c *net.TCPConn) {
+			_ = tls.Server(c, server).Handshake()
+			_ = c.CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+		})
+		p := start(t, settings{serverTLS: client, change: func(_ *config.Config, p *config.Proxy) {
+			p.Retries = 0
+		}}, address)
+		c := p.dial()
+		if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+			t.Errorf("%s: the client read %q, %v", tls.VersionName(version), rest, err)
+		}
+		c.Close()
+		p.ended(1)
+		const want = "TLS with server s1 (ADDRESS) fails: alert received: remote error: tls: "
+		if got := strings.Join(p.alerts, "; "); !strings.Contains(strings.ReplaceAll(got, address, "ADDRESS"),
+			want) {
+			t.Errorf("%s: the operator is told %q", tls.VersionName(version), got)
 		}
 	}
 }
