@@ -20,7 +20,7 @@ func (r *run) checkTimers(v *engine.StreamView) {
 	f, t := &p.facts, &w.scenario.Timeouts
 	switch v.ServerState {
 	case stream.Initial:
-		r.checkBound(v, "client-hs", f.accepted, w.handshakeTime())
+		r.checkBound(v, "client-hs", f.opened, w.handshakeTime())
 	case stream.Connecting:
 		r.checkBound(v, "connect", f.began, t.Connect)
 	case stream.Queued:

@@ -17,6 +17,9 @@ func (r *run) observe(client sys.Address, s *stream.Stream, advanced bool, now k
 		return
 	}
 	p.facts.granted = false
+	if p.facts.opened == 0 {
+		p.facts.opened = now
+	}
 	if a := p.facts.attempt; a != nil && a.socket != nil && s.ServerState() == stream.Connecting {
 		a.socket.learn()
 	}

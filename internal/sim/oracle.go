@@ -14,6 +14,7 @@ import (
 // facts are what the world told the engine about a stream, kept with its client.
 type facts struct {
 	accepted ktime.Time
+	opened   ktime.Time    // when its worker first looked at it, 0 for not yet
 	killed   bool          // the operator ordered its end
 	queued   ktime.Time    // when it began to wait for a slot, for the last time
 	granted  bool          // it got a slot just now

@@ -35,6 +35,7 @@ type socket struct {
 	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
 	parting  bool      // what is being written are the last bytes
+	lost     bool      // the last call was a write that first met with the connection's error
 	// announced is the last event that was delivered; finKnown is set once one has told of the peer's end.
 	announced uint32
 	finKnown  bool
@@ -558,6 +559,10 @@ func (w *World) drop(s *socket, reset bool) {
 	s.state = closed
 	if l := s.peer.tls; l != nil {
 		l.crowded = s.noRoom
+		if s.lost {
+			// It was word of the end just before, which the engine does not insist on.
+			s.told.err, s.told.parted = 0, true
+		}
 	}
 	switch {
 	case was == connecting || s.broken:

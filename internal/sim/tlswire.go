@@ -79,6 +79,7 @@ func (s *socket) took(n int) {
 // which of those read and written count.
 func (s *socket) noteTLS(n int, errno sys.Errno, read bool) {
 	t, l := &s.told, &s.peer.tls.wire
+	s.lost = errno != 0 && !read && t.err == 0
 	switch {
 	case errno != 0 && s.parting:
 		t.parted = true
