@@ -69,6 +69,23 @@ func TestWhatTheOracleAdmits(t *testing.T) {
 		}, "SD"},
 		{"client silent", func(p *peer) { reaches(p); lively(p.facts.server()) }, "cD"},
 		{"server silent", func(p *peer) { reaches(p); lively(p.socket) }, "sD"},
+		{"its handshake failed", func(p *peer) { p.tls, p.socket.told.bad = &tlsPeer{}, true }, "CR"},
+		{"its handshake was cut", func(p *peer) { p.tls, p.socket.told.eof = &tlsPeer{}, true }, "CR"},
+		{"its handshake takes too long", func(p *peer) {
+			p.tls = &tlsPeer{}
+			p.facts.accepted = epoch
+		}, "cR"},
+		{"a record cannot be read", func(p *peer) {
+			reaches(p)
+			lively(p.socket)
+			lively(p.facts.server())
+			p.facts.server().told.bad = true
+		}, "SD"},
+		{"the last attempt's handshake may have failed", func(p *peer) {
+			tries(p, 2, 0)
+			p.facts.attempt = &peer{socket: &socket{told: told{doubt: true, connected: ktime.Never}}}
+			p.taken = 1
+		}, "SC"},
 		{"killed in the queue", func(p *peer) {
 			waits(p)
 			p.facts.queued, p.facts.killed = later, true

@@ -33,6 +33,7 @@ type tlsPeer struct {
 	mute    bool // sends nothing more
 	strange bool // has sent what it should not have: the engine may refuse it
 	foreign bool // does not speak TLS
+	ends    bool // when what waits is sent, nothing more comes
 	half    bool // has said in TLS that nothing more comes, and has not shut its direction
 
 	crowded   bool // the engine closed when a write found no room: word of the end may be lost with it
@@ -246,6 +247,9 @@ func (l *tlsPeer) work() (plain []byte) {
 		l.seal = newSealer(l)
 		w.tell("%s: the handshake is complete", l.peer.name)
 		l.send(l.waiting)
+		if l.ends {
+			l.peer.fin()
+		}
 	}
 	for {
 		var piece [2048]byte
@@ -380,9 +384,12 @@ func (l *tlsPeer) strangely() bool {
 }
 
 // finish says in TLS that nothing more comes, if it is to be said there. It reports whether that does, or the
-// connection was cut at it.
+// connection was cut at it, or it is too early.
 func (l *tlsPeer) finish() bool {
 	p := l.peer
+	if l.ends = l.seal == nil && l.waiting > 0; l.ends {
+		return true // what is to be said comes first
+	}
 	if l.late {
 		l.late = false
 		l.flush()
