@@ -39,7 +39,7 @@ func rows() []row {
 		{"tls-handshake-ecdsa", "tcp-churn over TLS, an ECDSA certificate", (*bench).tlsHandshakeECDSA},
 		{"tls-handshake-rsa", "tcp-churn over TLS, an RSA certificate", (*bench).tlsHandshakeRSA},
 		{"tls-resume", "tcp-churn over TLS, every handshake takes up a session", (*bench).tlsResume},
-		{"tls-idle", "5000 idle connections with TLS", (*bench).tlsIdle},
+		{"tls-idle", "2500 idle connections with TLS", (*bench).tlsIdle},
 		{"latency", "constant rate, counted from the scheduled time", (*bench).latency},
 		{"scale-small", "tcp-small with two workers", (*bench).scaleSmall},
 		{"scale-churn", "tcp-churn with two workers", (*bench).scaleChurn},

@@ -45,7 +45,7 @@ func (b *bench) tcpIdle() (*result, error) {
 		return nil, err
 	}
 	defer server.close()
-	samples, err := b.idleRounds(server.address, b.plainWhyspin, b.plainHAProxy, b.startNginx)
+	samples, err := b.idleRounds(server.address, b.crowdSize(), b.plainWhyspin, b.plainHAProxy, b.startNginx)
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
@@ -55,9 +55,9 @@ func (b *bench) tcpIdle() (*result, error) {
 	return r, nil
 }
 
-// idleRounds measures the idle connections of each proxy in turn.
-func (b *bench) idleRounds(server string, starts ...func(string) (*contestant, error)) (map[string][]sample,
-	error) {
+// idleRounds measures a crowd of idle connections at each proxy in turn.
+func (b *bench) idleRounds(server string, crowd int, starts ...func(string) (*contestant, error)) (
+	map[string][]sample, error) {
 	samples := map[string][]sample{}
 	for range b.roundsOr(defaultRounds) {
 		for _, start := range starts {
@@ -66,7 +66,7 @@ func (b *bench) idleRounds(server string, starts ...func(string) (*contestant, e
 			if err != nil {
 				return nil, err
 			}
-			s, err := b.idle(c)
+			s, err := b.idle(c, crowd)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -101,8 +101,8 @@ func (b *bench) atRest(c *contestant) (memory int64, err error) {
 	return memory, err
 }
 
-// idle measures what a crowd of idle connections holds of the proxy's memory, and what it costs.
-func (b *bench) idle(c *contestant) (sample, error) {
+// idle measures what so large a crowd of idle connections holds of the proxy's memory, and what it costs.
+func (b *bench) idle(c *contestant, crowd int) (sample, error) {
 	// The first connection brings in code and tables that are no connection's own.
 	first, err := gather(b.ctx, c.open, 1)
 	if err != nil {
@@ -113,8 +113,8 @@ func (b *bench) idle(c *contestant) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	s := sample{units: float64(b.crowdSize())}
-	all, err := gather(b.ctx, c.open, b.crowdSize())
+	s := sample{units: float64(crowd)}
+	all, err := gather(b.ctx, c.open, crowd)
 	if err != nil {
 		return s, err
 	}

@@ -41,8 +41,8 @@ func (b *bench) secureLine(i *identity) []func(server string) (*contestant, erro
 }
 
 // secureLineUp starts the web server and these proxies, and sees that they speak as they should.
-func (b *bench) secureLineUp(i *identity) ([]*contestant, error) {
-	all, err := b.lineUp(b.secureLine(i)...)
+func (b *bench) secureLineUp(proxies []func(string) (*contestant, error)) ([]*contestant, error) {
+	all, err := b.lineUp(proxies...)
 	if err != nil {
 		return nil, err
 	}
@@ -56,18 +56,18 @@ func (b *bench) secureLineUp(i *identity) ([]*contestant, error) {
 	return all, nil
 }
 
-// secureContest plays a load over TLS.
-func (b *bench) secureContest(unit string, kind keyKind, rounds int, targets map[string]goal,
+// secureContest plays a load over TLS, through whyspin, HAProxy and nginx.
+func (b *bench) secureContest(unit string, targets map[string]goal,
 	play func(*contestant, time.Duration) (sample, error), value func(sample) float64) (*result, error) {
-	i, err := b.newIdentity(kind)
+	i, err := b.newIdentity(ellipticKey)
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.secureLineUp(i)
+	all, err := b.secureLineUp(b.secureLine(i))
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
-	samples, err := b.contest(b.roundsOr(rounds), all, play)
+	samples, err := b.contest(b.roundsOr(defaultRounds), all, play)
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
@@ -77,8 +77,7 @@ func (b *bench) secureContest(unit string, kind keyKind, rounds int, targets map
 }
 
 func (b *bench) tlsSmall() (*result, error) {
-	return b.secureContest("us CPU/request", ellipticKey, defaultRounds,
-		map[string]goal{"haproxy": {ratio: 1}},
+	return b.secureContest("us CPU/request", map[string]goal{"haproxy": {ratio: 1}},
 		func(c *contestant, over time.Duration) (sample, error) {
 			return b.wrk(c.address, load{connections: smallConnections, path: "/", over: over, secure: true})
 		}, sample.microseconds)
@@ -89,7 +88,7 @@ func (b *bench) tlsBulk() (*result, error) {
 	if b.short {
 		size = bulkBodyShort
 	}
-	return b.secureContest("ms CPU/GB", ellipticKey, defaultRounds, map[string]goal{"haproxy": {ratio: 1}},
+	return b.secureContest("ms CPU/GB", map[string]goal{"haproxy": {ratio: 1}},
 		func(c *contestant, over time.Duration) (sample, error) {
 			s, err := b.wrk(c.address,
 				load{connections: bulkConnections, path: "/bulk", over: over, secure: true})
@@ -102,42 +101,57 @@ func (b *bench) tlsBulk() (*result, error) {
 const handshakeGoal = 1.1
 
 func (b *bench) tlsHandshakeECDSA() (*result, error) {
-	return b.handshakes(ellipticKey, goal{ratio: handshakeGoal}, true)
+	return b.handshakes(handshakes{kind: ellipticKey, target: goal{ratio: handshakeGoal}, wide: true})
 }
 
 // tlsHandshakeRSA has no goal: the signature of crypto/tls is slower than OpenSSL's, and most of it all.
-func (b *bench) tlsHandshakeRSA() (*result, error) { return b.handshakes(rsaKey, goal{}, false) }
+func (b *bench) tlsHandshakeRSA() (*result, error) { return b.handshakes(handshakes{kind: rsaKey}) }
+
+// handshakes is what sets a row of handshakes apart.
+type handshakes struct {
+	kind   keyKind
+	target goal
+	resume bool // they take up sessions
+	wide   bool // nginx takes part, and whyspin by itself with the key exchange of modern clients
+}
 
 // hybrid is whyspin as clients find it that know the hybrid key exchange, which crypto/tls prefers.
 const hybrid = "X25519MLKEM768"
 
-// handshakes is a row of full handshakes, with the share of the signature in them, and if it is asked for
-// whyspin by itself with the key exchange that it has with modern clients.
-func (b *bench) handshakes(kind keyKind, target goal, withHybrid bool) (*result, error) {
+// handshakes is a row of handshakes, with the share of the signature in full ones.
+func (b *bench) handshakes(h handshakes) (*result, error) {
 	const unit = "us CPU/connection"
-	i, err := b.newIdentity(kind)
+	i, err := b.newIdentity(h.kind)
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.secureLineUp(i)
+	line := b.secureLine(i)
+	if !h.wide {
+		line = line[:2]
+	}
+	all, err := b.secureLineUp(line)
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
-	if withHybrid {
+	if h.wide {
 		modern := *all[0]
 		modern.name, modern.tls = hybrid, client(modernDefault)
 		all = append(all, &modern)
 	}
 	samples, err := b.contest(b.roundsOr(defaultRounds), all,
 		func(c *contestant, over time.Duration) (sample, error) {
-			return shake(b.ctx, c, handshakesTogether, false, over)
+			// Each of them costs the proxy ten times as much as a request, so half the time is enough.
+			return shake(b.ctx, c, handshakesTogether, h.resume, over/2)
 		})
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
-	r := compare(unit, samples, map[string]goal{"haproxy": target}, sample.microseconds)
+	r := compare(unit, samples, map[string]goal{"haproxy": h.target}, sample.microseconds)
 	r.note("all speak TLS 1.3 with %s and %s; each connection has a request and an answer, too", theSuiteName,
 		theCurve)
+	if h.resume {
+		return r, nil
+	}
 	return r, b.noteSignatures(r, i, samples)
 }
 
@@ -197,11 +211,7 @@ func (b *bench) opensslSigning(kind keyKind) (time.Duration, error) {
 }
 
 func (b *bench) tlsResume() (*result, error) {
-	return b.secureContest("us CPU/connection", ellipticKey, defaultRounds,
-		map[string]goal{"haproxy": {ratio: handshakeGoal}},
-		func(c *contestant, over time.Duration) (sample, error) {
-			return shake(b.ctx, c, handshakesTogether, true, over)
-		}, sample.microseconds)
+	return b.handshakes(handshakes{kind: ellipticKey, target: goal{ratio: handshakeGoal}, resume: true})
 }
 
 func (b *bench) tlsIdle() (*result, error) {
@@ -215,7 +225,7 @@ func (b *bench) tlsIdle() (*result, error) {
 		return nil, err
 	}
 	defer server.close()
-	samples, err := b.idleRounds(server.address, b.secureLine(i)[:2]...)
+	samples, err := b.idleRounds(server.address, b.crowdSize()/2, b.secureLine(i)[:2]...)
 	if err != nil {
 		return unlessMissing(unit, err)
 	}
