@@ -96,8 +96,8 @@ func TestWhoIsRejectedTakesNoPlace(t *testing.T) {
 				t.Errorf("%s: it ended with %v", name, r.Ending)
 			}
 		}
-		if logged := strings.HasPrefix(name, "content") || strings.HasSuffix(name, "header"); (len(records) == 5) !=
-			logged {
+		logged := strings.HasPrefix(name, "content") || strings.HasSuffix(name, "header")
+		if (len(records) == 5) != logged {
 			t.Errorf("%s: %d are logged", name, len(records))
 		}
 		p.engine.Stop()
