@@ -51,6 +51,7 @@ func TestWhatWaitsSealedStaysInOrder(t *testing.T) {
 		}
 	}
 	if moved < 100 || grown < 100 {
-		t.Errorf("the bytes were moved %d times and the buffer grew %d times, should be 100 each", moved, grown)
+		t.Errorf("the bytes were moved %d times and the buffer grew %d times, should be 100 each", moved,
+			grown)
 	}
 }
