@@ -318,7 +318,7 @@ func (r *run) blameSilentClient(p *peer, e stream.Ending, now ktime.Time) string
 		return "the client has no timeout in this phase"
 	}
 	waits := server.peer.taken > p.got()
-	return unless(r.world.overdue(p.socket, server, waits, t.Client, t.ClientFin, now),
+	return unless(r.world.overdue(p.socket, server, server, waits, t.Client, t.ClientFin, now),
 		"no timeout of the client's side has passed")
 }
 
@@ -339,20 +339,22 @@ func (r *run) blameSilentServer(p *peer, e stream.Ending, now ktime.Time) string
 		return unless(t.Connect > 0 && now.Sub(f.began) >= t.Connect, "the connect timeout has not passed")
 	case 'D':
 		waits := p.taken > f.attempt.got()
-		return unless(r.world.overdue(f.server(), f.server(), waits, t.Server, t.ServerFin, now),
+		return unless(
+			r.world.overdue(f.server(), p.socket, f.server(), waits, t.Server, t.ServerFin, now),
 			"no timeout of the server's side has passed")
 	}
 	return "the server's side has no timeout in this phase"
 }
 
 // overdue reports whether a side has been still for as long as one of its timeouts, or has not taken the
-// bytes that wait for it: its own or the tunnel's and, once one direction is shut, the one for that.
-func (w *World) overdue(of, server *socket, waits bool, own, fin time.Duration, now ktime.Time) bool {
+// bytes that wait for it: its own or the tunnel's and, once one direction is shut, the one for that. With TLS
+// a direction is shut when word of it is sealed, be it that the connection does not take that.
+func (w *World) overdue(of, other, server *socket, waits bool, own, fin time.Duration, now ktime.Time) bool {
 	limit, since := own, ktime.Time(0)
 	if d := w.scenario.Timeouts.Tunnel; d > 0 {
 		limit, since = d, server.told.connected
 	}
-	halfClosed := of.shut || of.told.eof || of.told.failed()
+	halfClosed := of.shut || of.told.eof || of.told.failed() || of.peer.tls != nil && other.told.eof
 	passed := func(from ktime.Time) bool {
 		still := now.Sub(max(from, since))
 		return limit > 0 && still >= limit || fin > 0 && halfClosed && still >= fin

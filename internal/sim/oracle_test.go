@@ -102,6 +102,7 @@ func TestWhatTheOracleAdmits(t *testing.T) {
 		p := &peer{socket: &socket{told: newTold(epoch)}}
 		p.facts.accepted, p.facts.queued = later, ktime.Never
 		tt.happen(p)
+		p.socket.peer = p
 		s := stream.New(&stream.Policy{}, 0, epoch)
 		var admitted []string
 		for _, by := range "CcSsRIKx" {

@@ -31,6 +31,7 @@ type socket struct {
 	err      sys.Errno // pending error
 	broken   bool      // reset, in either direction
 	noRoom   bool      // the last write found no room, so room will be an edge
+	refused  bool      // the last write was not taken whole
 	crowded  bool      // by a hazard: there is no room for a while
 	withheld bool      // by a hazard: what has arrived cannot be read yet
 	accepted bool      // taken from the backlog
@@ -391,7 +392,7 @@ func (s *socket) write(p []byte) (int, sys.Errno) {
 	if n > 1 && w.strikes(ShortWrite) {
 		n = 1 + w.random.IntN(n-1)
 	}
-	if n < len(p) {
+	if s.refused = n < len(p); s.refused {
 		s.noRoom = true
 		if s.room() > n {
 			s.crowd()
@@ -558,7 +559,7 @@ func (w *World) drop(s *socket, reset bool) {
 	was := s.state
 	s.state = closed
 	if l := s.peer.tls; l != nil {
-		l.crowded = s.noRoom
+		l.crowded = s.refused
 		if s.lost {
 			// It was word of the end just before, which the engine does not insist on.
 			s.told.err, s.told.parted = 0, true

@@ -22,7 +22,7 @@ type tlsPeer struct {
 	seal    *sealer
 	waiting int // bytes to be sent after the handshake
 	sealed  int // bytes that were sealed
-	asked   int // how often the engine was asked for new keys since there were bytes from it
+	asked   int // how often the engine was asked for new keys
 
 	out     []byte // records that are to be sent at once
 	marks   []mark // of out
@@ -36,7 +36,7 @@ type tlsPeer struct {
 	ends    bool // when what waits is sent, nothing more comes
 	half    bool // has said in TLS that nothing more comes, and has not shut its direction
 
-	crowded   bool // the engine closed when a write found no room: word of the end may be lost with it
+	crowded   bool // the engine closed after a write found no room: word of the end may be lost with it
 	announced bool // the engine has said in TLS that nothing more comes
 	failed    error
 	wire      wireLog
@@ -255,9 +255,6 @@ func (l *tlsPeer) work() (plain []byte) {
 		var piece [2048]byte
 		n, err := l.conn.Read(piece[:])
 		plain = append(plain, piece[:n]...)
-		if n > 0 {
-			l.asked = 0
-		}
 		switch {
 		case err == nil:
 			continue
@@ -325,8 +322,8 @@ func (l *tlsPeer) send(n int) {
 // wakeup is not for all of them.
 const fewBytewise = 8
 
-// mostAsked is how often a peer asks for new keys without any bytes from the engine: crypto/tls takes 16
-// answers in a row for an attack.
+// mostAsked is how often a peer asks for new keys: crypto/tls takes 16 answers in a row for an attack, and
+// they may all be on their way together.
 const mostAsked = 10
 
 // addData seals one record, perhaps after new keys, perhaps with a wrong bit.

@@ -327,6 +327,8 @@ func (s *Stream) die(now ktime.Time) {
 		by = 'I'
 	}
 	s.endBy(by)
+	// What is cut off must not look complete to a peer that can tell.
+	cut := [2]bool{s.request.in.state != Shut, s.response.in.state != Shut}
 	if s.killer == KillAdmin && s.times.Connected.IsSet() && s.ending.By == by {
 		s.ending.During = noPhase
 	}
@@ -342,7 +344,8 @@ func (s *Stream) die(now ktime.Time) {
 	if s.client.state != Closed {
 		s.closeClient()
 	}
-	for _, c := range []*channel{&s.request, &s.response} {
+	for i, c := range []*channel{&s.request, &s.response} {
+		c.failed = c.failed || cut[i]
 		if c.buffered > 0 {
 			c.buffered = 0
 			s.drop(c)

@@ -157,3 +157,24 @@ func TestAnAttemptThatIsNotCountedIsCharged(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatAKillCutsOffIsNotComplete: whoever can tell the other side that it got everything, as TLS can, must
+// not. What had come to its end before has.
+func TestWhatAKillCutsOffIsNotComplete(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		st := established(t)
+		if ended {
+			st.s.EOF(Server)
+		}
+		st.s.Begin(CauseServerEvent, st.now)
+		st.s.Advance(st.now)
+		st.s.Settle(st.now, true, true)
+		st.s.Kill(KillAdmin)
+		st.s.Begin(CauseAdmin, st.now)
+		st.s.Advance(st.now)
+		if st.s.Failed(Server) == ended || !st.s.Failed(Client) {
+			t.Errorf("the server had ended: %v; cut off are the server's bytes: %v, the client's: %v", ended,
+				st.s.Failed(Server), st.s.Failed(Client))
+		}
+	}
+}
