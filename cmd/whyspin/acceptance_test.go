@@ -71,24 +71,7 @@ func startRedis(t *testing.T) string {
 // startEcho runs a server that sends back what it gets, and its end when it gets the end.
 func startEcho(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
-	return portOf(t, l.Addr().String())
+	return portOf(t, serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }))
 }
 
 // TestAGigabyteInEachDirection sends 1 GB up and the same back down through one stream.

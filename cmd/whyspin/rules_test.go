@@ -25,25 +25,10 @@ type ruledProxy struct {
 // startNamed runs a server that says its name and reads to the end.
 func startNamed(t *testing.T, name string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				fmt.Fprintln(c, name)
-				io.Copy(io.Discard, c)
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return serve(t, func(c net.Conn) {
+		fmt.Fprintln(c, name)
+		io.Copy(io.Discard, c)
+	})
 }
 
 // ruledFormat asks for all that is known of the client's TLS.

@@ -129,25 +129,10 @@ func (a *authority) startTLS(lines string) (p *proxy, ports []string) {
 // startHello runs a server of HTTP that answers everything with "hello".
 func startHello(t *testing.T) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = c.Read(make([]byte, 4096)) // whatever it asks
-				_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return serve(t, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096)) // whatever it asks
+		_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+	})
 }
 
 // curl asks for a name at a port and returns what it prints and its exit code.

@@ -114,10 +114,14 @@ func (p *Prepared) open(
 	if a.Kind == config.AddressUnix && !a.Abstract {
 		p.created = append(p.created, socketFileAt(a.Path))
 	}
-	if p.Handover != nil {
-		err = p.Handover.add(at, fd)
+	if p.Handover == nil {
+		return fd, nil
 	}
-	return fd, err
+	if err := p.Handover.add(at, fd); err != nil {
+		sys.Linux{}.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // withRemedy adds to an error of listening what to do about it.
